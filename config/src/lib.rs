@@ -1,0 +1,1 @@
+//! Schema, parse and check of the two TOML files; beside it what an operator installs.

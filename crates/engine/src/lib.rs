@@ -1,0 +1,1 @@
+//! One file per use case: backup, restore, verify, list, fetch, init.

@@ -1,0 +1,2 @@
+//! Takes snapshots of PostgreSQL into a bucket under Object Lock.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Verifies, restores and rehearses what stonekeepd stored.
+fn main() {}

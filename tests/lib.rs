@@ -1,0 +1,1 @@
+//! Nothing to export; the tests are in `main.rs`.

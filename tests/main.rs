@@ -1,0 +1,2 @@
+//! One binary for every promise.
+#![cfg(test)]
