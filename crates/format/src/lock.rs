@@ -171,7 +171,7 @@ impl Class {
     /// Yields every class from the shortest to the longest.
     pub fn ladder() -> impl Iterator<Item = Self> {
         let small = [1, 2, 3].into_iter();
-        let large = (2..=13).flat_map(|k| {
+        let large = (2..=15).flat_map(|k| {
             let power = 1_u32 << k;
             [power, power + power / 4, power + power / 2]
         });

@@ -1,0 +1,217 @@
+//! What the manifests of one label say of each other: what must exist, what is missing, where two histories part.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    ids::{ChainId, Digest, Seq, SnapshotId},
+    manifest::{Link, Manifest},
+};
+
+/// A manifest that verified, with the digest of its object as stored.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    /// The document.
+    pub manifest: Manifest,
+    /// BLAKE3 of the object, signature included.
+    pub digest: Digest,
+}
+
+/// The state of a label's chains.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChainReport {
+    /// The newest snapshot of each chain, or several where a fork is open; newest first.
+    pub heads: Vec<SnapshotId>,
+    /// Snapshots that a present manifest names as live, whose promise still holds, and that are not there: an alarm.
+    pub gaps: Vec<Link>,
+    /// Chains with more than one head: two writers, or a rolled-back one.
+    pub forks: Vec<Fork>,
+    /// Snapshots that were named, are absent, and are past their promise: expiry, not an alarm.
+    pub expired: usize,
+}
+
+/// An open fork.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fork {
+    /// The chain.
+    pub chain: ChainId,
+    /// Its heads: both restorable.
+    pub heads: Vec<SnapshotId>,
+}
+
+/// Examines every verified manifest of one label as of `now`.
+#[must_use]
+pub fn examine(manifests: &[Verified], now: DateTime<Utc>) -> ChainReport {
+    let present: BTreeSet<(&SnapshotId, Digest)> =
+        manifests.iter().map(|each| (&each.manifest.id, each.digest)).collect();
+    let heads = heads(manifests);
+    let mut report = ChainReport { forks: forks(&heads), ..ChainReport::default() };
+    let named = manifests.iter().flat_map(|each| each.manifest.live.iter().chain(&each.manifest.previous));
+    let absent: BTreeMap<&SnapshotId, &Link> =
+        named.filter(|link| !present.contains(&(&link.id, link.digest))).map(|link| (&link.id, link)).collect();
+    for link in absent.into_values() {
+        if link.promised_until > now {
+            report.gaps.push(link.clone());
+        } else {
+            report.expired += 1;
+        }
+    }
+    report.heads = heads.iter().map(|head| head.manifest.id.clone()).collect();
+    report
+}
+
+/// Returns the manifests that no other names as its previous, newest first.
+#[must_use]
+pub fn heads(manifests: &[Verified]) -> Vec<&Verified> {
+    let followed: BTreeSet<Digest> =
+        manifests.iter().flat_map(|each| each.manifest.previous.iter().map(|link| link.digest)).collect();
+    let mut heads: Vec<_> = manifests.iter().filter(|each| !followed.contains(&each.digest)).collect();
+    heads.sort_by_key(|head| std::cmp::Reverse((head.manifest.seq, head.manifest.committed_at)));
+    heads
+}
+
+fn forks(heads: &[&Verified]) -> Vec<Fork> {
+    let mut by_chain: BTreeMap<ChainId, Vec<SnapshotId>> = BTreeMap::new();
+    for head in heads {
+        by_chain.entry(head.manifest.chain).or_default().push(head.manifest.id.clone());
+    }
+    by_chain.into_iter().filter(|(_, heads)| heads.len() > 1).map(|(chain, heads)| Fork { chain, heads }).collect()
+}
+
+/// The place of the next snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// Its chain: the newest head's, or the new one.
+    pub chain: ChainId,
+    /// Its position: one above everything seen.
+    pub seq: Seq,
+    /// What it follows: the newest head and, if it closes a fork, the others of the same chain.
+    pub previous: Vec<Link>,
+    /// Every snapshot still promised.
+    pub live: Vec<Link>,
+}
+
+/// Returns where the next snapshot of a label stands. `fresh` is used as chain id if there is no history.
+#[must_use]
+pub fn next(manifests: &[Verified], now: DateTime<Utc>, fresh: ChainId) -> Position {
+    let heads = heads(manifests);
+    let chain = heads.first().map_or(fresh, |head| head.manifest.chain);
+    let top = manifests.iter().map(|each| each.manifest.seq.0).max().unwrap_or(0);
+    let previous = heads
+        .iter()
+        .filter(|head| head.manifest.chain == chain)
+        .map(|head| head.manifest.link(head.digest))
+        .collect();
+    Position { chain, seq: Seq(top + 1), previous, live: live(manifests, now) }
+}
+
+/// Every present snapshot that is still promised, and every absent one that a present manifest still vouches for: a gap must
+/// stay visible to the successors of the manifest that knew it.
+fn live(manifests: &[Verified], now: DateTime<Utc>) -> Vec<Link> {
+    let mut live: BTreeMap<(Seq, SnapshotId), Link> = BTreeMap::new();
+    let present = manifests.iter().map(|each| each.manifest.link(each.digest));
+    let named = manifests.iter().flat_map(|each| each.manifest.live.iter().cloned());
+    for link in named.chain(present).filter(|link| link.promised_until > now) {
+        live.insert((link.seq, link.id.clone()), link);
+    }
+    live.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::TimeDelta;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::manifest::fixture::manifest;
+
+    fn at(hours: i64) -> DateTime<Utc> {
+        "2026-11-21T00:00:00Z".parse::<DateTime<Utc>>().expect("a date") + TimeDelta::hours(hours)
+    }
+
+    fn chain_id(byte: u8) -> ChainId {
+        ChainId::from_bytes([byte; 8])
+    }
+
+    /// Commits one more snapshot as a writer that sees `history` would.
+    fn commit(history: &[Verified], hours: i64, keep_hours: u64) -> Verified {
+        let place = next(history, at(hours), chain_id(1));
+        let mut manifest = manifest(place.seq, place.chain, at(hours), Duration::from_secs(keep_hours * 3600));
+        manifest.previous = place.previous;
+        manifest.live = place.live;
+        let digest = Digest::of(&serde_json::to_vec(&manifest).expect("JSON"));
+        Verified { manifest, digest }
+    }
+
+    fn chain_of(length: i64, keep_hours: u64) -> Vec<Verified> {
+        let mut history = Vec::new();
+        for hour in 0..length {
+            history.push(commit(&history, hour, keep_hours));
+        }
+        history
+    }
+
+    #[test]
+    fn an_unbroken_chain_has_one_head_and_no_alarm() {
+        let history = chain_of(5, 100);
+        let report = examine(&history, at(5));
+        assert_eq!(report.heads, [history[4].manifest.id.clone()]);
+        assert_eq!((report.gaps.len(), report.forks.len(), report.expired), (0, 0, 0));
+        assert_eq!(history[4].manifest.seq, Seq(5));
+    }
+
+    #[test]
+    fn an_absent_promised_snapshot_is_a_gap_and_stays_one() {
+        let mut history = chain_of(5, 100);
+        let lost = history.remove(2);
+        assert_eq!(examine(&history, at(5)).gaps, [lost.manifest.link(lost.digest)]);
+        history.push(commit(&history, 6, 100));
+        let newest_alone = history.split_off(4);
+        let named: Vec<_> = examine(&newest_alone, at(7)).gaps.into_iter().map(|link| link.id).collect();
+        assert!(named.contains(&lost.manifest.id));
+    }
+
+    #[test]
+    fn two_successors_are_a_fork_until_one_closes_it() {
+        let mut history = chain_of(2, 100);
+        let twins = [commit(&history, 2, 100), commit(&history, 3, 100)];
+        history.extend(twins);
+        assert_eq!(examine(&history, at(4)).forks.len(), 1);
+        history.push(commit(&history, 5, 100));
+        let report = examine(&history, at(6));
+        assert!(report.forks.is_empty() && report.gaps.is_empty());
+        assert_eq!(history[4].manifest.previous.len(), 2);
+    }
+
+    #[test]
+    fn a_new_chain_beside_an_old_one_is_no_fork() {
+        let mut history = chain_of(2, 100);
+        let mut stranger = commit(&[], 3, 100);
+        stranger.manifest.chain = chain_id(2);
+        history.push(stranger);
+        assert!(examine(&history, at(4)).forks.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn expiry_is_never_a_gap(length in 1_i64..40, keep in 1_u64..30) {
+            let mut history = chain_of(length, keep);
+            let now = at(length);
+            history.retain(|each| each.manifest.promised_until > now);
+            prop_assert!(examine(&history, now).gaps.is_empty());
+        }
+
+        #[test]
+        fn any_lost_promised_snapshot_but_the_newest_is_seen(length in 2_i64..40, keep in 1_u64..60, lost in any::<prop::sample::Index>()) {
+            let mut history = chain_of(length, keep);
+            let now = at(length);
+            history.retain(|each| each.manifest.promised_until > now);
+            prop_assume!(history.len() > 1);
+            let lost = history.remove(lost.index(history.len() - 1));
+            prop_assert_eq!(examine(&history, now).gaps, vec![lost.manifest.link(lost.digest)]);
+        }
+    }
+}
