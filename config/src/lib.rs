@@ -1,1 +1,28 @@
-//! Schema, parse and check of the two TOML files; beside it what an operator installs.
+//! Schema, parse and check of the two TOML files, `stonekeepd.toml` and `stonekeep.toml`.
+//!
+//! The binaries read their configuration here and turn it into the plain `*Plan` and `*Options` structs of the crates below;
+//! nothing else knows that there is a file. Errors name the file, and the line and column where one can be told. This is also
+//! the only crate that reads the environment ([`Environment`]), and the one that says which files hold secrets and who may
+//! read them ([`file`]). It never opens a socket, and no value of a file is repeated in an error where it could be a secret.
+
+pub mod daemon;
+pub mod database;
+pub mod defaults;
+pub mod environment;
+pub mod error;
+pub mod file;
+pub mod password;
+pub mod reader;
+pub mod repository;
+pub mod schedule;
+pub mod tier;
+pub mod url;
+pub mod value;
+
+pub use daemon::DaemonConfig;
+pub use database::{DatabaseConfig, TlsMode};
+pub use environment::Environment;
+pub use error::ConfigError;
+pub use reader::ReaderConfig;
+pub use repository::RepositoryConfig;
+pub use url::DatabaseUrl;

@@ -1,0 +1,194 @@
+//! `stonekeepd.toml`.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use secrecy::SecretString;
+use serde::{Deserialize, de::DeserializeOwned};
+use stonekeep_format::{
+    codec::{CodecError, Recipients},
+    ids::Label,
+    tier::Tier,
+};
+
+use crate::{
+    ConfigError, DatabaseConfig, Environment, RepositoryConfig, defaults, file, repository,
+    tier::TierConfig, value,
+};
+
+/// What `stonekeepd` is told by its file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DaemonConfig {
+    /// Where this was read from.
+    #[serde(skip)]
+    pub path: PathBuf,
+    /// The host's signing key, an OpenSSH Ed25519 private key.
+    pub signer_file: PathBuf,
+    /// The owner's public key, in the format of `ssh-keygen -Y verify`.
+    pub allowed_signers_file: PathBuf,
+    /// What the daemon keeps for itself; mode 0700.
+    #[serde(default = "defaults::state_dir")]
+    pub state_dir: PathBuf,
+    /// Plaintext and ciphertext in memory at the same time, in bytes.
+    #[serde(
+        rename = "memory_budget",
+        default = "defaults::memory_budget_bytes",
+        deserialize_with = "value::memory_budget"
+    )]
+    pub memory_budget_bytes: u64,
+    /// zstd's level.
+    #[serde(
+        default = "defaults::compression_level",
+        deserialize_with = "value::compression_level"
+    )]
+    pub compression_level: i32,
+    /// The directory of `pg_dump`, with `%v` for the server's major; absent: it is looked for.
+    pub pg_bindir: Option<String>,
+    encryption: Encryption,
+    #[serde(default, rename = "repository")]
+    repositories: Vec<RepositoryConfig>,
+    #[serde(default, rename = "tier")]
+    tiers: Vec<TierConfig>,
+    #[serde(default, rename = "database")]
+    databases: Vec<DatabaseConfig>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Encryption {
+    recipients: Vec<String>,
+}
+
+impl DaemonConfig {
+    /// Reads and checks a file. The secret files that it names are read later, and only by those who need them: `stonekeep
+    /// init` runs where they are not.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: it cannot be read, parsed or used.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let config = Self { path: path.to_owned(), ..parse(path, &file::read_text(path)?)? };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Returns the age recipients, two or more.
+    #[must_use]
+    pub fn recipients(&self) -> &[String] {
+        &self.encryption.recipients
+    }
+
+    /// Returns the retention tiers, one or more.
+    #[must_use]
+    pub fn tiers(&self) -> Vec<Tier> {
+        self.tiers.iter().map(Tier::from).collect()
+    }
+
+    /// Returns the repository.
+    ///
+    /// # Errors
+    /// [`ConfigError::Missing`] and [`ConfigError::SeveralRepositories`], neither of which a loaded file shows.
+    pub fn repository(&self) -> Result<&RepositoryConfig, ConfigError> {
+        repository::only(&self.path, &self.repositories)
+    }
+
+    /// Returns the databases of these labels, each once, in the order of the file; all if there are no labels.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoSuchLabel`].
+    pub fn databases(&self, labels: &[Label]) -> Result<Vec<&DatabaseConfig>, ConfigError> {
+        let known = || self.databases.iter().map(|database| &database.name);
+        if let Some(label) = labels.iter().find(|label| !known().any(|known| known == *label)) {
+            return Err(ConfigError::NoSuchLabel {
+                label: label.to_string(),
+                path: self.path.clone(),
+                known: known().map(Label::as_str).collect::<Vec<_>>().join(", "),
+            });
+        }
+        let wanted =
+            |database: &&DatabaseConfig| labels.is_empty() || labels.contains(&database.name);
+        Ok(self.databases.iter().filter(wanted).collect())
+    }
+
+    /// Reads the signing key.
+    ///
+    /// # Errors
+    /// As [`file::read_secret`].
+    pub fn signer(&self, environment: &Environment) -> Result<SecretString, ConfigError> {
+        file::read_secret(&self.signer_file, environment)
+    }
+
+    /// Reads the owner's public key.
+    ///
+    /// # Errors
+    /// As [`file::read_text`].
+    pub fn allowed_signers(&self) -> Result<String, ConfigError> {
+        file::read_text(&self.allowed_signers_file)
+    }
+
+    /// What no single value can show.
+    fn check(&self) -> Result<(), ConfigError> {
+        self.repository()?;
+        self.check_recipients()?;
+        let tiers = self.tiers.iter().map(|tier| tier.name.as_str());
+        self.check_names("[[tier]]", "one with name, every and keep", "tiers", tiers)?;
+        let databases = self.databases.iter().map(|database| database.name.as_str());
+        self.check_names("[[database]]", "one with name and url", "databases", databases)
+    }
+
+    fn check_recipients(&self) -> Result<(), ConfigError> {
+        let path = self.path.clone();
+        match Recipients::parse(self.recipients()) {
+            Ok(_) => Ok(()),
+            Err(CodecError::TooFewRecipients(found)) => {
+                Err(ConfigError::TooFewRecipients { path, found })
+            }
+            Err(source) => Err(ConfigError::Recipients { path, source: Box::new(source) }),
+        }
+    }
+
+    fn check_names<'n>(
+        &self,
+        section: &'static str,
+        example: &'static str,
+        plural: &'static str,
+        names: impl Iterator<Item = &'n str>,
+    ) -> Result<(), ConfigError> {
+        let mut seen = BTreeSet::new();
+        for name in names {
+            if !seen.insert(name) {
+                return Err(ConfigError::NotUnique {
+                    path: self.path.clone(),
+                    what: plural,
+                    name: name.to_owned(),
+                });
+            }
+        }
+        if seen.is_empty() {
+            return Err(ConfigError::Missing { path: self.path.clone(), what: section, example });
+        }
+        Ok(())
+    }
+}
+
+/// Parses TOML. The error has the place and the reason, and not the line itself as `toml` would print it: secrets have been
+/// seen in such lines.
+pub(crate) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let before = text.get(..at).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        ConfigError::Syntax {
+            path: path.to_owned(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            message: error.message().trim_end().replace('\n', "; "),
+        }
+    })
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,41 @@
+//! The environment variables that count: this is the only place that reads them.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use secrecy::SecretString;
+
+/// What the environment says, read once at the start. (The AWS SDK reads its own variables, and libpq's children get theirs
+/// from us.)
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `CREDENTIALS_DIRECTORY`: where systemd puts `LoadCredential=` files.
+    pub credentials_directory: Option<PathBuf>,
+    /// `PGPASSFILE`.
+    pub pgpassfile: Option<PathBuf>,
+    /// `PGPASSWORD`.
+    pub pgpassword: Option<SecretString>,
+    /// `HOME`.
+    pub home: Option<PathBuf>,
+    /// `STONEKEEP_LOG`: which log lines are shown, in the language of `tracing`'s `EnvFilter`; see
+    /// [`crate::defaults::LOG_FILTER`].
+    pub log_filter: Option<String>,
+}
+
+impl Environment {
+    /// Reads the variables of this process. One that is empty or (where text is needed) not UTF-8 counts as absent.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let text = |name| variable(name).and_then(|value| value.into_string().ok());
+        Self {
+            credentials_directory: variable("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            pgpassfile: variable("PGPASSFILE").map(PathBuf::from),
+            pgpassword: text("PGPASSWORD").map(SecretString::from),
+            home: variable("HOME").map(PathBuf::from),
+            log_filter: text("STONEKEEP_LOG"),
+        }
+    }
+}
+
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}

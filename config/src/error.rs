@@ -1,0 +1,132 @@
+//! Why a configuration cannot be used.
+
+use std::{io, path::PathBuf};
+
+use stonekeep_format::{ErrorKind, codec::CodecError};
+
+/// Why a configuration, or a file that it names, cannot be used. None of them repeats the content of a secret file.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is longer than any file of its kind.
+    #[error("{} is longer than {bytes_max} bytes: it is not the file that belongs here", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// The file is not UTF-8.
+    #[error("{} is not text (UTF-8)", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The TOML cannot be parsed, or a value or name in it is not what belongs there.
+    #[error("{}:{line}:{column}: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The character in the line, from 1.
+        column: usize,
+        /// What is wrong there.
+        message: String,
+    },
+    /// Something there must be one of is not there.
+    #[error("{}: there is no {what}; add {example}", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What.
+        what: &'static str,
+        /// What it could look like.
+        example: &'static str,
+    },
+    /// Two of something have the same name.
+    #[error("{}: two {what} have the name {name:?}; give each its own", path.display())]
+    NotUnique {
+        /// The file.
+        path: PathBuf,
+        /// What, in the plural.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// Fewer than two recipients.
+    #[error(
+        "{}: [encryption] recipients holds {found}, and two or more are needed, so that losing one identity does not lose the backups; make another with age-keygen",
+        path.display()
+    )]
+    TooFewRecipients {
+        /// The file.
+        path: PathBuf,
+        /// How many there are.
+        found: usize,
+    },
+    /// A recipient cannot be used.
+    #[error("{}: [encryption] recipients cannot be used", path.display())]
+    Recipients {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<CodecError>,
+    },
+    /// More than one repository.
+    #[error(
+        "{}: there are {found} [[repository]] sections, and this version uses one; writing to several comes in a later version",
+        path.display()
+    )]
+    SeveralRepositories {
+        /// The file.
+        path: PathBuf,
+        /// How many there are.
+        found: usize,
+    },
+    /// A label on the command line is not in the file.
+    #[error("there is no [[database]] of the name {label:?} in {}; it has {known}", path.display())]
+    NoSuchLabel {
+        /// What was asked for.
+        label: String,
+        /// The file.
+        path: PathBuf,
+        /// The labels it has, separated by commas.
+        known: String,
+    },
+    /// A secret file can be read by others.
+    #[error("{} holds a secret and is open to group or others (mode {mode:04o}): chmod 600 it", path.display())]
+    OpenSecret {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A secret file is empty.
+    #[error("{} is empty", path.display())]
+    EmptySecret {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl ConfigError {
+    /// Returns what to do about it: fix the configuration, or (a label that is not in it) the command line.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSuchLabel { .. } => ErrorKind::Usage,
+            _ => ErrorKind::Config,
+        }
+    }
+}

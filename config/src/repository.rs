@@ -1,0 +1,114 @@
+//! `[[repository]]`: where the snapshots lie. The same in both files.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, de::Error};
+use stonekeep_format::{ids::BucketName, lock::LockMode};
+
+use crate::{ConfigError, Environment, defaults, file};
+
+/// A prefix in a bucket, and how to reach it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryConfig {
+    /// Its name in messages.
+    pub name: String,
+    /// The bucket; it must have Object Lock.
+    pub bucket: BucketName,
+    /// What all keys begin with, without the slash; empty for none.
+    #[serde(default, deserialize_with = "prefix")]
+    pub prefix: String,
+    /// The region, as the provider names it.
+    pub region: String,
+    /// The address of the server; absent: AWS.
+    pub endpoint: Option<String>,
+    /// Whether the bucket stands in the path of the URL and not in the host name.
+    #[serde(default)]
+    pub path_style: bool,
+    /// Certificates (PEM) to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Who names the locks' dates.
+    #[serde(default, rename = "lock")]
+    pub lock_by: LockBy,
+    /// Whether a right to bypass locks may exist: `COMPLIANCE` (the default; nobody can) or `GOVERNANCE`. Signed into the
+    /// genesis by `stonekeep init`, which is the only one to read it here.
+    #[serde(default = "compliance")]
+    pub lock_mode: LockMode,
+    /// Access keys in AWS's ini format; absent: the SDK's chain (environment, profile, web identity, instance role).
+    pub credentials_file: Option<PathBuf>,
+}
+
+/// Who names the retain-until date of what is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LockBy {
+    /// The writer, on each PUT.
+    #[default]
+    PerObject,
+}
+
+impl RepositoryConfig {
+    /// Returns the credentials file, if one is named and private.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`] and [`ConfigError::OpenSecret`].
+    pub fn credentials_file(
+        &self,
+        environment: &Environment,
+    ) -> Result<Option<&Path>, ConfigError> {
+        let Some(path) = self.credentials_file.as_deref() else { return Ok(None) };
+        file::open_private(path, environment).map(|_| Some(path))
+    }
+}
+
+/// Returns the one repository of a file.
+pub(crate) fn only<'r>(
+    path: &Path,
+    repositories: &'r [RepositoryConfig],
+) -> Result<&'r RepositoryConfig, ConfigError> {
+    match repositories {
+        [one] => Ok(one),
+        [] => Err(ConfigError::Missing {
+            path: path.to_owned(),
+            what: "[[repository]]",
+            example: "one with name, bucket and region",
+        }),
+        several => {
+            Err(ConfigError::SeveralRepositories { path: path.to_owned(), found: several.len() })
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for LockBy {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match String::deserialize(from)?.as_str() {
+            "per-object" => Ok(Self::PerObject),
+            "bucket-default" => Err(D::Error::custom(
+                "lock = \"bucket-default\" comes in a later version; this one knows lock = \"per-object\"",
+            )),
+            other => {
+                Err(D::Error::custom(format!("lock = {other:?} is unknown; give \"per-object\"")))
+            }
+        }
+    }
+}
+
+const fn compliance() -> LockMode {
+    LockMode::Compliance
+}
+
+fn prefix<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    let part = |part: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        !part.is_empty() && part != "." && part != ".." && part.bytes().all(plain)
+    };
+    let valid =
+        text.is_empty() || text.len() <= defaults::PREFIX_BYTES_MAX && text.split('/').all(part);
+    if valid {
+        return Ok(text);
+    }
+    Err(D::Error::custom(
+        "a prefix is up to 100 characters of A-Z a-z 0-9 - _ . and single slashes between them, such as \"acme/stonekeep\"",
+    ))
+}
