@@ -1,0 +1,24 @@
+//! Getting a database back: three list passes of pg_restore, our own parallel loading of rows and large objects between
+//! them, and ANALYZE.
+//!
+//! In the flow of a restore: [`crate::target`] makes the database; [`run_pass`] with [`Pass::Schema`]; one [`Loader`] per
+//! connection takes rows ([`Loader::copy_in`]) and large objects; [`Pass::AfterData`]; [`Pass::Rest`]; [`analyze`]; then
+//! [`crate::compare`]. Every session and child is pinned against settings of the target that change rows on their way in
+//! ([`Pins`]). Nothing here drops anything, and no error or log holds a byte of a row.
+
+mod copy;
+mod error;
+mod list;
+mod messages;
+mod pass;
+mod pins;
+
+pub(crate) use copy::utf8_statement;
+pub use copy::{
+    CopyIn, CopyStatement, LARGE_OBJECT_WRITE_BYTES_MAX, Loader, analyze, rows_without_tail,
+};
+pub use error::LoadError;
+pub use list::{Pass, Step, archive_encoding, load_order, pass_list, steps};
+pub use messages::{PassMessage, TOLERATED};
+pub use pass::{ArchiveDir, PassOptions, PassOutcome, run_pass};
+pub use pins::Pins;

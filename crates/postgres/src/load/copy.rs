@@ -1,0 +1,380 @@
+//! Rows and large objects on their way in: one connection each, any number side by side.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures_util::SinkExt as _;
+use stonekeep_format::archive::{Archive, COPY_TAIL, Entry};
+use tokio_postgres::CopyInSink;
+
+use super::{LoadError, Pins, archive_encoding};
+use crate::{
+    connect::{ConnectOptions, connect},
+    refusal::Refusal,
+    session::Session,
+    sql::take_identifier,
+    target::Mark,
+};
+
+/// The most bytes of large objects that [`Loader::put_large_objects`] is given at once: 8 MiB. They are held about three
+/// times (ours, the driver's, the socket's).
+pub const LARGE_OBJECT_WRITE_BYTES_MAX: usize = 8 << 20;
+
+/// The COPY of one TABLE DATA entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyStatement {
+    table: String,
+    into: Vec<u8>,
+    relation: Vec<u8>,
+    columns: Vec<u8>,
+}
+
+impl CopyStatement {
+    /// Takes the entry's statement apart: `COPY public.t (a, b) FROM stdin;`.
+    ///
+    /// # Errors
+    /// [`LoadError::Statement`] when it is not of that form.
+    pub fn of(entry: &Entry) -> Result<Self, LoadError> {
+        let table = display_name(entry);
+        Self::parse(entry, table.clone()).ok_or(LoadError::Statement { table })
+    }
+
+    fn parse(entry: &Entry, table: String) -> Option<Self> {
+        let text = entry.copy_stmt.as_deref()?.trim_ascii().strip_suffix(b";")?;
+        let body = text.strip_prefix(b"COPY ")?.strip_suffix(b"FROM stdin")?.trim_ascii();
+        let (_, rest) = take_identifier(body)?;
+        let (_, columns) = take_identifier(rest.strip_prefix(b".")?)?;
+        let into = body[..body.len() - columns.len()].to_vec();
+        let columns = columns.trim_ascii().to_vec();
+        let listed = columns.starts_with(b"(") && columns.ends_with(b")");
+        let relation = qualified(entry);
+        (columns.is_empty() || listed).then_some(Self { table, into, relation, columns })
+    }
+
+    /// Returns the table's name for messages, with what is not UTF-8 replaced.
+    #[must_use]
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// Returns the relation that the rows are loaded into, as the archive writes it: the table, or for partitions that pg_dump
+    /// loads through their root (a hash of an enum, which depends on OIDs) the root.
+    ///
+    /// Rows loaded through a root may come back in another partition. So tables of which this is equal are compared by the
+    /// sum of their digests, and emptied all or none.
+    #[must_use]
+    pub fn loaded_into(&self) -> &[u8] {
+        &self.into
+    }
+
+    /// Returns the statement that loads rows, but for its last words.
+    fn load(&self) -> Vec<u8> {
+        [b"COPY ", self.into.as_slice(), b" ", self.columns.as_slice()].concat()
+    }
+
+    /// Returns the query of the same columns of the same table, without its children, and of an extension's configuration
+    /// table only the rows that are dumped.
+    pub(crate) fn select(&self, condition: Option<&[u8]>) -> Vec<u8> {
+        let columns = self
+            .columns
+            .strip_prefix(b"(")
+            .and_then(|list| list.strip_suffix(b")"))
+            .unwrap_or_default();
+        let condition = condition.unwrap_or_default();
+        [b"SELECT ", columns, b" FROM ONLY ", &self.relation, b" ", condition].concat()
+    }
+}
+
+fn display_name(entry: &Entry) -> String {
+    let text = |bytes: &Option<Vec<u8>>| {
+        String::from_utf8_lossy(bytes.as_deref().unwrap_or_default()).into_owned()
+    };
+    format!("{}.{}", text(&entry.namespace), text(&entry.tag))
+}
+
+/// The entry's own table: of a partition that is loaded through its root, the COPY names the root.
+fn qualified(entry: &Entry) -> Vec<u8> {
+    let quoted = |bytes: &Option<Vec<u8>>| {
+        let mut out = vec![b'"'];
+        for byte in bytes.as_deref().unwrap_or_default() {
+            out.push(*byte);
+            if *byte == b'"' {
+                out.push(b'"');
+            }
+        }
+        out.push(b'"');
+        out
+    };
+    [quoted(&entry.namespace), quoted(&entry.tag)].join(&b'.')
+}
+
+/// Returns the rows of a slice: of the last one of a member without [`COPY_TAIL`], which must be there.
+///
+/// # Errors
+/// [`LoadError::Tail`] when the last slice does not end so; its member is cut short or is no table's.
+pub fn rows_without_tail(
+    slice: Bytes,
+    last: bool,
+    table: &CopyStatement,
+) -> Result<Bytes, LoadError> {
+    if !last {
+        return Ok(slice);
+    }
+    let torn = || LoadError::Tail { table: table.table.clone() };
+    let rows = slice.len().checked_sub(COPY_TAIL.len()).ok_or_else(torn)?;
+    let ends_a_row = rows == 0 || slice[rows - 1] == b'\n';
+    if ends_a_row && &slice[rows..] == COPY_TAIL { Ok(slice.slice(..rows)) } else { Err(torn()) }
+}
+
+/// One connection to the database being restored.
+#[derive(Debug)]
+pub struct Loader {
+    session: Session,
+    encoding: String,
+}
+
+impl Loader {
+    /// Connects and pins the session. `archive` says in which encoding names and rows are.
+    ///
+    /// # Errors
+    /// [`LoadError::Connect`]; [`LoadError::Refused`] when a setting cannot be pinned.
+    pub async fn connect(
+        target: &ConnectOptions,
+        archive: &Archive,
+        pins: &Pins,
+    ) -> Result<Self, LoadError> {
+        let session = connect(target).await?;
+        // Statements are always sent in UTF-8; COPY itself is told the encoding of its rows.
+        let pins = format!(
+            "SET client_encoding TO 'UTF8';\nSET synchronous_commit TO off;\n{}",
+            pins.as_sql()
+        );
+        session
+            .batch_execute(&pins)
+            .await
+            .map_err(|e| LoadError::refused("the pinned settings", Refusal::told(&e)))?;
+        Ok(Self { session, encoding: archive_encoding(archive) })
+    }
+
+    /// Begins to load rows. Several loaders may load slices of one table at the same time.
+    ///
+    /// Each COPY is a transaction of its own. The server says what it thinks of the rows only at its end, so end one after
+    /// a bounded number of bytes rather than stream a whole large table through it.
+    ///
+    /// # Errors
+    /// [`LoadError::Refused`] when the table is not there or may not be written; [`LoadError::Name`].
+    pub async fn copy_in<'a>(
+        &'a mut self,
+        table: &'a CopyStatement,
+    ) -> Result<CopyIn<'a>, LoadError> {
+        let statement = self.statement(table.load(), table).await?;
+        let sql = format!("{statement} FROM STDIN WITH (ENCODING '{}')", self.encoding);
+        let sink = self.session.copy_in(&sql).await.map_err(|e| refused_rows(table, &e))?;
+        Ok(CopyIn { sink: Box::pin(sink), table })
+    }
+
+    /// Empties a table of a database that bears our mark: for the re-run of a restore that broke off in it.
+    ///
+    /// # Errors
+    /// [`LoadError::NotOurs`] when the database bears no mark of ours; [`LoadError::Refused`].
+    pub async fn empty(&mut self, table: &CopyStatement) -> Result<(), LoadError> {
+        let comment = "SELECT pg_catalog.current_database()::text, pg_catalog.shobj_description(oid, 'pg_database') \
+                       FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()";
+        let row =
+            self.session.query_one(comment, &[]).await.map_err(|e| refused_rows(table, &e))?;
+        if row.get::<_, Option<&str>>(1).and_then(|text| text.parse::<Mark>().ok()).is_none() {
+            return Err(LoadError::NotOurs { database: row.get(0) });
+        }
+        let statement = [b"TRUNCATE ONLY ", table.relation.as_slice()].concat();
+        let sql = self.statement(statement, table).await?;
+        self.session.batch_execute(&sql).await.map_err(|e| refused_rows(table, &e))
+    }
+
+    /// Returns a statement in UTF-8; the server converts it if it is in another encoding and not plain ASCII.
+    async fn statement(&self, bytes: Vec<u8>, table: &CopyStatement) -> Result<String, LoadError> {
+        utf8_statement(&self.session, bytes, &self.encoding, table).await
+    }
+
+    /// Writes into a large object, which the schema pass has made. `offset` in bytes.
+    ///
+    /// # Errors
+    /// [`LoadError::Refused`].
+    pub async fn put_large_object(
+        &mut self,
+        oid: u32,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), LoadError> {
+        let refused = |refusal| LoadError::refused(format!("large object {oid}"), refusal);
+        let offset = i64::try_from(offset).map_err(|_| LoadError::TooLong { oid })?;
+        let put = "SELECT pg_catalog.lo_put($1::oid, $2::int8, $3::bytea)";
+        self.session
+            .execute(put, &[&oid, &offset, &bytes])
+            .await
+            .map_err(|e| refused(Refusal::quiet(&e)))?;
+        Ok(())
+    }
+
+    /// Writes whole small large objects in one statement, at most [`LARGE_OBJECT_WRITE_BYTES_MAX`] together.
+    ///
+    /// # Errors
+    /// [`LoadError::Refused`].
+    pub async fn put_large_objects(&mut self, objects: &[(u32, Bytes)]) -> Result<(), LoadError> {
+        let (oids, contents): (Vec<u32>, Vec<&[u8]>) =
+            objects.iter().map(|(oid, bytes)| (*oid, &bytes[..])).unzip();
+        let put = "SELECT pg_catalog.lo_put(o.oid, 0, o.content) \
+                   FROM ROWS FROM (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::bytea[])) AS o(oid, content)";
+        let refused = |refusal| LoadError::refused("large objects", refusal);
+        self.session
+            .execute(put, &[&oids, &contents])
+            .await
+            .map_err(|e| refused(Refusal::quiet(&e)))?;
+        Ok(())
+    }
+}
+
+/// A statement in the archive's encoding, as the driver needs it.
+pub(crate) async fn utf8_statement(
+    session: &Session,
+    bytes: Vec<u8>,
+    encoding: &str,
+    table: &CopyStatement,
+) -> Result<String, LoadError> {
+    let as_is = bytes.is_ascii() || encoding == "UTF8" || encoding == "SQL_ASCII";
+    if as_is {
+        return String::from_utf8(bytes)
+            .map_err(|_| LoadError::Name { table: table.table.clone() });
+    }
+    let convert = "SELECT pg_catalog.convert_from($1::bytea, $2::name)";
+    let row = session
+        .query_one(convert, &[&bytes, &encoding])
+        .await
+        .map_err(|e| refused_rows(table, &e))?;
+    row.try_get(0).map_err(|_| LoadError::Name { table: table.table.clone() })
+}
+
+fn refused_rows(table: &CopyStatement, error: &tokio_postgres::Error) -> LoadError {
+    LoadError::refused(format!("table {}", table.table), Refusal::quiet(error))
+}
+
+/// Rows on their way into one table. Dropped without [`CopyIn::finish`], all of them are rolled back.
+#[must_use = "rows are kept only by finish()"]
+pub struct CopyIn<'a> {
+    sink: Pin<Box<CopyInSink<Bytes>>>,
+    table: &'a CopyStatement,
+}
+
+impl CopyIn<'_> {
+    /// Sends rows, and waits while the server is behind: at most a few buffers are in flight. The bytes may end anywhere,
+    /// also within a row, and are not copied before the socket's buffer.
+    ///
+    /// # Errors
+    /// [`LoadError::Refused`] when the connection is lost; a refusal of the rows themselves comes with `finish`.
+    pub async fn send(&mut self, rows: Bytes) -> Result<(), LoadError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.sink.send(rows).await.map_err(|e| refused_rows(self.table, &e))
+    }
+
+    /// Ends the COPY and returns the number of rows by the server's own count; then they are committed.
+    ///
+    /// # Errors
+    /// [`LoadError::Refused`]: none of the rows is kept.
+    pub async fn finish(mut self) -> Result<u64, LoadError> {
+        self.sink.as_mut().finish().await.map_err(|e| refused_rows(self.table, &e))
+    }
+}
+
+impl std::fmt::Debug for CopyIn<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CopyIn").field("table", &self.table.table).finish_non_exhaustive()
+    }
+}
+
+/// Gathers the planner's statistics, which no archive before PostgreSQL 18 holds; and, since it commits synchronously,
+/// makes everything loaded before it durable.
+///
+/// # Errors
+/// [`LoadError::Connect`], [`LoadError::Refused`].
+pub async fn analyze(target: &ConnectOptions, pins: &Pins) -> Result<(), LoadError> {
+    let session = connect(target).await?;
+    let refused = |e: tokio_postgres::Error| LoadError::refused("ANALYZE", Refusal::quiet(&e));
+    session.batch_execute(&pins.as_sql()).await.map_err(refused)?;
+    session.batch_execute("SET synchronous_commit TO on").await.map_err(refused)?;
+    session.batch_execute("ANALYZE").await.map_err(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use stonekeep_format::archive::Section;
+
+    use super::*;
+
+    fn entry(copy: &str) -> Entry {
+        Entry {
+            dump_id: 1,
+            had_dumper: true,
+            table_oid: 0,
+            oid: 5,
+            tag: Some(b"t\"x".to_vec()),
+            desc: Some(b"TABLE DATA".to_vec()),
+            section: Section::Data,
+            defn: None,
+            drop_stmt: None,
+            copy_stmt: Some(copy.as_bytes().to_vec()),
+            namespace: Some(b"public".to_vec()),
+            tablespace: None,
+            table_am: None,
+            relkind: None,
+            owner: None,
+            with_oids: None,
+            dependencies: vec![],
+            file_name: None,
+        }
+    }
+
+    fn statement(copy: &str) -> Result<CopyStatement, LoadError> {
+        CopyStatement::of(&entry(copy))
+    }
+
+    #[test]
+    fn statement_is_taken_apart_and_put_together_again() {
+        let table = statement("COPY public.\"t\"\"x\" (a, \"b c\", \"FROM stdin;\") FROM stdin;\n")
+            .expect("a COPY");
+        assert_eq!(table.load(), br#"COPY public."t""x" (a, "b c", "FROM stdin;")"#);
+        assert_eq!(
+            table.select(None),
+            br#"SELECT a, "b c", "FROM stdin;" FROM ONLY "public"."t""x" "#
+        );
+        let bare = statement("COPY public.t  FROM stdin;\n").expect("a COPY without columns");
+        assert_eq!(bare.load(), b"COPY public.t ");
+        assert_eq!(bare.select(Some(b"WHERE x")), br#"SELECT  FROM ONLY "public"."t""x" WHERE x"#);
+    }
+
+    #[test]
+    fn strange_statements_are_refused() {
+        for bad in [
+            "",
+            "COPY t (a) FROM stdin;",
+            "COPY a.b FROM PROGRAM 'x';",
+            "COPY a.b (c) x FROM stdin;",
+            "DROP TABLE x;",
+        ] {
+            assert!(matches!(statement(bad), Err(LoadError::Statement { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tail_is_taken_only_from_the_last_slice_and_must_be_whole() {
+        let table = statement("COPY public.t (a) FROM stdin;\n").expect("a COPY");
+        let cut =
+            |bytes: &'static [u8], last| rows_without_tail(Bytes::from_static(bytes), last, &table);
+        assert_eq!(cut(b"1\n2\n\\.\n\n\n", true).ok(), Some(Bytes::from_static(b"1\n2\n")));
+        assert_eq!(cut(b"\\.\n\n\n", true).ok(), Some(Bytes::new()));
+        assert_eq!(cut(b"1\n", false).ok(), Some(Bytes::from_static(b"1\n")));
+        for torn in [&b""[..], b"1\n", b"1\n\\.\n\n", b"1\\.\n\n\n"] {
+            assert!(cut(torn, true).is_err(), "{torn:?}");
+        }
+    }
+}
