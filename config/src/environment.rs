@@ -16,6 +16,8 @@ pub struct Environment {
     pub pgpassword: Option<SecretString>,
     /// `HOME`.
     pub home: Option<PathBuf>,
+    /// `TMPDIR`.
+    pub tmpdir: Option<PathBuf>,
     /// `STONEKEEP_LOG`: which log lines are shown, in the language of `tracing`'s `EnvFilter`; see
     /// [`crate::defaults::LOG_FILTER`].
     pub log_filter: Option<String>,
@@ -31,8 +33,15 @@ impl Environment {
             pgpassfile: variable("PGPASSFILE").map(PathBuf::from),
             pgpassword: text("PGPASSWORD").map(SecretString::from),
             home: variable("HOME").map(PathBuf::from),
+            tmpdir: variable("TMPDIR").map(PathBuf::from),
             log_filter: text("STONEKEEP_LOG"),
         }
+    }
+
+    /// Returns where temporary files belong: `TMPDIR`, or `/tmp`.
+    #[must_use]
+    pub fn temp_dir(&self) -> PathBuf {
+        self.tmpdir.clone().unwrap_or_else(|| PathBuf::from("/tmp"))
     }
 }
 

@@ -94,6 +94,12 @@ pub enum ConfigError {
         /// How many there are.
         found: usize,
     },
+    /// A bucket and a directory.
+    #[error("{}: there is a directory and a [[repository]]; leave one of them out", path.display())]
+    TwoPlaces {
+        /// The file.
+        path: PathBuf,
+    },
     /// A label on the command line is not in the file.
     #[error("there is no [[database]] of the name {label:?} in {}; it has {known}", path.display())]
     NoSuchLabel {

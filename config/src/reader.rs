@@ -20,9 +20,26 @@ pub struct ReaderConfig {
     pub identity_files: Vec<PathBuf>,
     /// The directory of `pg_restore`, with `%v` for the server's major; absent: it is looked for.
     pub pg_bindir: Option<String>,
+    directory: Option<PathBuf>,
     #[serde(default, rename = "repository")]
     repositories: Vec<RepositoryConfig>,
 }
+
+/// Where a reader finds the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whereabouts<'c> {
+    /// `[[repository]]`: in a bucket.
+    Bucket(&'c RepositoryConfig),
+    /// `directory`: in a copy that `stonekeep fetch --sealed` wrote.
+    Directory(&'c Path),
+}
+
+const IDENTITIES: &str = "\
+# identity_files = [\"/path/identity\"]   # age identities, mode 0600; or give --identity
+
+[[repository]]
+";
+const CREDENTIALS: &str = "# credentials_file = \"/path/reader-credentials\"   # else: environment, profile, web identity, instance role\n";
 
 impl ReaderConfig {
     /// Reads and checks a file.
@@ -31,16 +48,53 @@ impl ReaderConfig {
     /// [`ConfigError`]: it cannot be read, parsed or used.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let config = Self { path: path.to_owned(), ..parse(path, &file::read_text(path)?)? };
-        repository::only(path, &config.repositories)?;
+        config.repository()?;
         Ok(config)
     }
 
-    /// Returns the repository.
+    /// Returns where the repository is.
     ///
     /// # Errors
-    /// [`ConfigError::Missing`] and [`ConfigError::SeveralRepositories`], neither of which a loaded file shows.
-    pub fn repository(&self) -> Result<&RepositoryConfig, ConfigError> {
-        repository::only(&self.path, &self.repositories)
+    /// [`ConfigError::Missing`], [`ConfigError::SeveralRepositories`] and [`ConfigError::TwoPlaces`], none of which a loaded
+    /// file shows.
+    pub fn repository(&self) -> Result<Whereabouts<'_>, ConfigError> {
+        match self.directory.as_deref() {
+            None => repository::only(&self.path, &self.repositories).map(Whereabouts::Bucket),
+            Some(directory) if self.repositories.is_empty() => {
+                Ok(Whereabouts::Directory(directory))
+            }
+            Some(_) => Err(ConfigError::TwoPlaces { path: self.path.clone() }),
+        }
+    }
+
+    /// Returns the text of a file that names `repository`, as `stonekeep init` writes it for readers. The writer's credentials
+    /// are not in it: a reader has its own.
+    #[must_use]
+    pub fn render(allowed_signers_file: &Path, repository: &RepositoryConfig) -> String {
+        let mut text = String::from("# Written by `stonekeep init`.\n");
+        let mut add =
+            |name: &str, value: toml::Value| text.push_str(&format!("{name} = {value}\n"));
+        add("allowed_signers_file", path_value(allowed_signers_file));
+        text.push_str(IDENTITIES);
+        let mut add =
+            |name: &str, value: toml::Value| text.push_str(&format!("{name} = {value}\n"));
+        add("name", repository.name.as_str().into());
+        add("bucket", repository.bucket.as_str().into());
+        if !repository.prefix.is_empty() {
+            add("prefix", repository.prefix.as_str().into());
+        }
+        add("region", repository.region.as_str().into());
+        if let Some(endpoint) = &repository.endpoint {
+            add("endpoint", endpoint.as_str().into());
+        }
+        if repository.path_style {
+            add("path_style", true.into());
+        }
+        if let Some(ca_file) = &repository.ca_file {
+            add("ca_file", path_value(ca_file));
+        }
+        text.push_str(CREDENTIALS);
+        text
     }
 
     /// Reads the owner's public key.
@@ -50,4 +104,9 @@ impl ReaderConfig {
     pub fn allowed_signers(&self) -> Result<String, ConfigError> {
         file::read_text(&self.allowed_signers_file)
     }
+}
+
+/// Paths that are not UTF-8 cannot stand in TOML; they come from TOML or the command line of a person, who will see it.
+fn path_value(path: &Path) -> toml::Value {
+    path.to_string_lossy().into_owned().into()
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use stonekeep_format::{ErrorKind, lock::LockMode, tier::Every};
 
 use super::*;
-use crate::{ReaderConfig, TlsMode};
+use crate::{ReaderConfig, TlsMode, reader::Whereabouts};
 
 const EXAMPLE: &str = include_str!("../stonekeepd.example.toml");
 const READER_EXAMPLE: &str = include_str!("../stonekeep.example.toml");
@@ -105,11 +105,13 @@ fn the_defaults_shown_in_the_examples_are_the_defaults() {
 fn every_name_in_the_examples_is_a_name() {
     let uncomment = |text: &str| {
         let is_setting = |line: &str| {
-            line.strip_prefix("# ").is_some_and(|rest| {
-                rest.split_once(" = ").is_some_and(|(name, _)| {
-                    name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+            !line.starts_with("# directory") && {
+                line.strip_prefix("# ").is_some_and(|rest| {
+                    rest.split_once(" = ").is_some_and(|(name, _)| {
+                        name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                    })
                 })
-            })
+            }
         };
         let lines = text.lines().map(|line| if is_setting(line) { &line[2..] } else { line });
         lines.collect::<Vec<_>>().join("\n")
@@ -118,13 +120,41 @@ fn every_name_in_the_examples_is_a_name() {
     assert!(config.pg_bindir.is_some() && config.repository().expect("one").endpoint.is_some());
     let config = load_reader(&uncomment(READER_EXAMPLE)).expect("reader");
     assert_eq!(config.identity_files.len(), 1);
-    assert!(config.repository().expect("one").credentials_file.is_some());
+    let Ok(Whereabouts::Bucket(repository)) = config.repository() else { panic!("a bucket") };
+    assert!(repository.credentials_file.is_some());
 }
 
 #[test]
 fn the_reader_example_needs_no_change() {
     let config = load_reader(READER_EXAMPLE).expect("the example is right");
     assert!(config.identity_files.is_empty() && config.pg_bindir.is_none());
+}
+
+#[test]
+fn what_init_writes_for_readers_is_read_back() {
+    let config = load_daemon(&changed(
+        "# prefix = \"stonekeep\"",
+        "prefix = \"stone/keep\"\nendpoint = \"https://s3.example.com\"\npath_style = true\nca_file = \"/a \\\"b\\\"/ca.pem\"\ncredentials_file = \"/writer\"",
+    ));
+    let config = config.expect("daemon");
+    let repository = config.repository().expect("one");
+    let text = ReaderConfig::render(Path::new("/etc/stone keep/allowed_signers"), repository);
+    let reader = load_reader(&text).expect("reader");
+    assert_eq!(reader.allowed_signers_file, Path::new("/etc/stone keep/allowed_signers"));
+    let without = RepositoryConfig { credentials_file: None, ..repository.clone() };
+    assert_eq!(reader.repository().expect("one"), Whereabouts::Bucket(&without));
+}
+
+#[test]
+fn a_reader_may_read_a_copy_in_a_directory_instead() {
+    let config = load_reader("allowed_signers_file = \"a\"\ndirectory = \"/media/drawer\"\n")
+        .expect("a copy");
+    assert_eq!(
+        config.repository().expect("one"),
+        Whereabouts::Directory(Path::new("/media/drawer"))
+    );
+    let both = format!("directory = \"/media/drawer\"\n{READER_EXAMPLE}");
+    assert!(matches!(load_reader(&both), Err(ConfigError::TwoPlaces { .. })));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! A PostgreSQL URL without a password.
 
-use std::{fmt, str::FromStr};
+use std::{ffi::OsString, fmt, os::unix::ffi::OsStringExt, path::PathBuf, str::FromStr};
 
 use serde::Deserialize;
+
+use crate::TlsMode;
 
 /// `postgres://user@host:port/database?option=value`, in which no password stands: a URL is shown in process lists, logs and
 /// errors. What else it says is read by the crate that connects.
@@ -22,9 +24,48 @@ pub enum UrlError {
         "the URL holds a password, which anyone may read there: take it out, and put it into a password_file, ~/.pgpass (or the file PGPASSFILE names) or PGPASSWORD"
     )]
     Password,
+    /// An `sslmode` that we do not have.
+    #[error("sslmode in the URL is not one of disable, require, verify-full")]
+    SslMode,
+}
+
+/// What a URL says about TLS, in libpq's names: `sslmode`, `sslrootcert`, `sslcert`, `sslkey`. For URLs on a command line; the
+/// configuration has names of its own for them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsParameters {
+    /// How the connection is protected; absent: see [`TlsMode::for_host`].
+    pub mode: Option<TlsMode>,
+    /// Certificates (PEM) to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate (PEM).
+    pub client_cert_file: Option<PathBuf>,
+    /// Its private key (PEM).
+    pub client_key_file: Option<PathBuf>,
 }
 
 impl DatabaseUrl {
+    /// Takes out of the URL what it says about TLS.
+    ///
+    /// # Errors
+    /// [`UrlError::SslMode`].
+    pub fn take_tls(&self) -> Result<(Self, TlsParameters), UrlError> {
+        let mut tls = TlsParameters::default();
+        let Some((base, options)) = self.0.split_once('?') else { return Ok((self.clone(), tls)) };
+        let mut others = Vec::new();
+        for option in options.split('&').filter(|option| !option.is_empty()) {
+            let (name, value) = option.split_once('=').unwrap_or((option, ""));
+            match name {
+                "sslmode" => tls.mode = Some(mode(value)?),
+                "sslrootcert" => tls.ca_file = Some(path(value)),
+                "sslcert" => tls.client_cert_file = Some(path(value)),
+                "sslkey" => tls.client_key_file = Some(path(value)),
+                _ => others.push(option),
+            }
+        }
+        let mark = if others.is_empty() { "" } else { "?" };
+        Ok((Self(format!("{base}{mark}{}", others.join("&"))), tls))
+    }
+
     /// Returns the URL as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -60,6 +101,38 @@ impl fmt::Display for DatabaseUrl {
     }
 }
 
+fn mode(text: &str) -> Result<TlsMode, UrlError> {
+    match text {
+        "disable" => Ok(TlsMode::Disable),
+        "require" => Ok(TlsMode::Require),
+        "verify-full" => Ok(TlsMode::VerifyFull),
+        _ => Err(UrlError::SslMode),
+    }
+}
+
+/// Undoes percent-encoding. A percent sign that begins no pair of digits stands for itself.
+fn path(encoded: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut rest = encoded.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        let pair = behind
+            .get(..2)
+            .filter(|_| first == b'%')
+            .and_then(|pair| std::str::from_utf8(pair).ok());
+        match pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &behind[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = behind;
+            }
+        }
+    }
+    OsString::from_vec(bytes).into()
+}
+
 /// Looks for `user:password@` and for `password=` among the options. The last `@` before path and options ends the user, so a
 /// password that holds an unescaped `@`, `/` or `?` is still found: whatever stands before any `@` with a colon in it counts.
 fn has_password(rest: &str) -> bool {
@@ -93,6 +166,25 @@ mod tests {
             assert_eq!(error, UrlError::Password);
             assert!(!error.to_string().contains("cret"));
         }
+    }
+
+    #[test]
+    fn tls_is_taken_out_of_the_url() {
+        let url = "postgres://u@db/x?sslmode=verify-full&connect_timeout=3&sslrootcert=%2Fa%20b%25.pem&sslkey=100%";
+        let (rest, tls) = url.parse::<DatabaseUrl>().expect("a URL").take_tls().expect("TLS");
+        assert_eq!(rest.as_str(), "postgres://u@db/x?connect_timeout=3");
+        assert_eq!(
+            (tls.mode, tls.ca_file),
+            (Some(TlsMode::VerifyFull), Some(PathBuf::from("/a b%.pem")))
+        );
+        assert_eq!(
+            (tls.client_cert_file, tls.client_key_file),
+            (None, Some(PathBuf::from("100%")))
+        );
+        let plain = "postgres://u@db/x".parse::<DatabaseUrl>().expect("a URL");
+        assert_eq!(plain.take_tls(), Ok((plain.clone(), TlsParameters::default())));
+        let prefer = "postgres://u@db/x?sslmode=prefer".parse::<DatabaseUrl>().expect("a URL");
+        assert_eq!(prefer.take_tls(), Err(UrlError::SslMode));
     }
 
     #[test]
