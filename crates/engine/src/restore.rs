@@ -1,0 +1,272 @@
+//! From a snapshot to a database that was compared with it.
+//!
+//! Everything that can refuse comes first and changes nothing: the snapshot is opened, the target is looked at, what it lacks
+//! is listed, a person is asked where one must be. Then: a database under a name that says it is unfinished; the schema by
+//! pg_restore; rows and large objects by our own connections; sequences and the rest by pg_restore; every row compared with
+//! what production held; statistics; the database's settings, comment and name. Nothing is dropped at any time, also not
+//! after a failure. Only the archive's table of contents touches the disk.
+
+mod compare;
+mod content;
+mod error;
+mod guard;
+mod plan;
+mod run;
+
+use std::{path::PathBuf, sync::Arc};
+
+use serde::Serialize;
+use stonekeep_format::{
+    archive::Archive,
+    catalog::{Catalog, Text},
+    chain::Verified,
+    codec::Identities,
+    ids::{Label, SnapshotId},
+    inventory::SegmentKind,
+};
+use stonekeep_postgres::{
+    connect::ConnectOptions,
+    load::{PassOptions, Pins},
+    target::{Missing, TargetInfo, inspect, knows_locale, missing_for},
+    tools::ToolDirs,
+};
+
+pub use self::{
+    error::RestoreError,
+    guard::{Confirm, Nobody, Question, Reason},
+};
+use self::{
+    guard::decide,
+    plan::LoadPlan,
+    run::{Reached, Run},
+};
+use crate::{
+    Context,
+    events::{Event, Phase},
+    repository::Repository,
+    segments::{READ_BUDGET_BYTES, SegmentReader, load_inventory, only},
+};
+
+/// Where to restore to, and how.
+#[derive(Debug, Clone)]
+pub struct RestorePlan {
+    /// The server, and the name that the database shall have.
+    pub target: ConnectOptions,
+    /// Where pg_restore is.
+    pub tools: ToolDirs,
+    /// Connections at the same time, at least one is used.
+    pub jobs: usize,
+    /// Leaves everything to the role that restores: no owners, no rights.
+    pub no_owner: bool,
+    /// Gathers the planner's statistics at the end.
+    pub analyze: bool,
+    /// A directory in which one of our own is made for the table of contents, and removed again.
+    pub work_dir: PathBuf,
+}
+
+/// A snapshot that was restored and compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestoreReport {
+    /// The database's label.
+    pub label: Label,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The server it was restored to.
+    pub host: String,
+    /// The database it is now.
+    pub database: String,
+    /// Tables compared.
+    pub tables: u64,
+    /// Of those, how many an earlier run had loaded already.
+    pub tables_kept: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Bytes of them as COPY text.
+    pub bytes: u64,
+    /// Large objects.
+    pub large_objects: u64,
+    /// Wall time, in milliseconds.
+    pub duration_ms: u64,
+    /// What is not as it was and is no reason to throw the rows away: settings that could not be given, tolerated errors.
+    pub warnings: Vec<String>,
+}
+
+/// Restores `snapshot` into the database that `plan` names, and compares it with what was backed up.
+///
+/// # Errors
+/// [`RestoreError`]; of kind `Conflict` if the target is in the way, `Denied` if no identity opens the snapshot, `Config` if the
+/// server lacks something. After [`RestoreError::Unfinished`] an unfinished database is there.
+pub async fn restore(
+    repository: &Repository,
+    snapshot: &Verified,
+    identities: Arc<Identities>,
+    plan: &RestorePlan,
+    confirm: &dyn Confirm,
+    context: &Context,
+) -> Result<RestoreReport, RestoreError> {
+    let begun_at = context.clock.now();
+    let reader = SegmentReader::new(repository, identities, READ_BUDGET_BYTES);
+    let prepare = prepare(repository, snapshot, &reader, plan, confirm, context);
+    let mut run = tokio::select! {
+        run = prepare => run?,
+        () = context.cancel.cancelled() => return Err(RestoreError::Cancelled),
+    };
+    let restored = tokio::select! {
+        restored = run.run(&reader, context) => restored,
+        () = context.cancel.cancelled() => Err(RestoreError::Cancelled),
+    };
+    if let Err(error) = restored {
+        return Err(run.unfinished(error));
+    }
+    let took = (context.clock.now() - begun_at).num_milliseconds();
+    Ok(run.report(u64::try_from(took).unwrap_or(0)))
+}
+
+/// All that must be well before anything is changed.
+async fn prepare<'a>(
+    repository: &Repository,
+    snapshot: &Verified,
+    reader: &SegmentReader,
+    plan: &'a RestorePlan,
+    confirm: &dyn Confirm,
+    context: &Context,
+) -> Result<Run<'a>, RestoreError> {
+    phase(context, Phase::Preparing, None);
+    let inventory = load_inventory(repository, &snapshot.manifest).await?;
+    let catalog = reader.load_catalog(&inventory, &snapshot.manifest).await?;
+    let toc = reader.open(only(&inventory, SegmentKind::Toc)?).await?;
+    let archive = Archive::read_directory(&mut &toc.bytes()[..]).map_err(RestoreError::Contents)?;
+    let load = LoadPlan::new(&archive, &catalog, &inventory)?;
+    let info = inspect(&plan.target).await?;
+    let mut warnings = Vec::new();
+    let no_tablespaces = check_missing(plan, &info, &archive, &catalog, &mut warnings).await?;
+    let destination = decide(&plan.target, &info, &catalog, confirm).await?;
+    let pins = Pins {
+        lc_monetary: usable_money(plan, &catalog, &mut warnings).await?,
+        superuser: info.superuser,
+        server_version_num: info.server_version_num,
+    };
+    warnings.iter().for_each(|warning| context.warn(warning.clone()));
+    let options = PassOptions {
+        jobs: plan.jobs.max(1),
+        no_owner: plan.no_owner,
+        no_privileges: plan.no_owner,
+        no_tablespaces,
+        role: None,
+        pins,
+    };
+    Ok(Run {
+        plan,
+        target: plan.target.with_database(&destination.loading),
+        destination,
+        archive: Arc::new(archive),
+        catalog: Arc::new(catalog),
+        load: Some(load),
+        info,
+        options,
+        warnings,
+        reached: Reached::Nothing,
+        tables_kept: 0,
+    })
+}
+
+fn phase(context: &Context, phase: Phase, expected: Option<&Catalog>) {
+    let sum = |of: fn(&Catalog) -> u64| expected.map(of);
+    context.tell(Event::Phase {
+        phase,
+        bytes_expected: sum(content_bytes),
+        rows_expected: sum(rows),
+    });
+}
+
+fn content_bytes(catalog: &Catalog) -> u64 {
+    let tables = catalog.tables.iter().map(|table| table.digest.bytes);
+    tables.fold(catalog.large_objects.digest.bytes, u64::saturating_add)
+}
+
+fn rows(catalog: &Catalog) -> u64 {
+    catalog.tables.iter().map(|table| table.digest.rows).fold(0, u64::saturating_add)
+}
+
+/// Refuses a target that lacks something; a tablespace alone is no reason, since only speed hangs on it.
+async fn check_missing(
+    plan: &RestorePlan,
+    info: &TargetInfo,
+    archive: &Archive,
+    catalog: &Catalog,
+    warnings: &mut Vec<String>,
+) -> Result<bool, RestoreError> {
+    let mut properties = catalog.database.clone();
+    let bare = plan.no_owner.then(|| {
+        properties.owner = Text::default();
+        properties.settings.retain(|(role, _)| role.is_none());
+        without_owners(archive)
+    });
+    let missing =
+        missing_for(&plan.target, info, bare.as_ref().unwrap_or(archive), &properties).await?;
+    let Missing { tablespaces, .. } = &missing;
+    let no_tablespaces = !tablespaces.is_empty();
+    if no_tablespaces {
+        let named = tablespaces.join(", ");
+        warnings.push(format!(
+            "the target has no tablespace {named}: everything goes into the database's own"
+        ));
+    }
+    let (source, target) = (catalog.server.version_num / 10_000, info.server_version_num / 10_000);
+    if target < source {
+        warnings.push(format!("the target is PostgreSQL {target}, older than the snapshot's {source}: what it does not know makes the restore fail"));
+    }
+    let lacks = lacks(&missing);
+    if lacks.is_empty() { Ok(no_tablespaces) } else { Err(RestoreError::Lacking { lacks }) }
+}
+
+/// The archive as a restore without owners and rights needs it: the roles that are left are those of policies and mappings.
+fn without_owners(archive: &Archive) -> Archive {
+    let mut bare = archive.clone();
+    bare.entries.retain(|entry| !matches!(entry.desc.as_deref(), Some(b"ACL" | b"DEFAULT ACL")));
+    bare.entries.iter_mut().for_each(|entry| entry.owner = None);
+    bare
+}
+
+fn lacks(missing: &Missing) -> Vec<String> {
+    let mut lacks = Vec::new();
+    let mut add = |what: &str, names: &[String], advice: &str| {
+        if !names.is_empty() {
+            lacks.push(format!("{what} {}: {advice}", names.join(", ")));
+        }
+    };
+    add(
+        "Roles",
+        &missing.roles,
+        "create them (`fetch` writes them to globals.sql), or restore with --no-owner",
+    );
+    add("Extensions", &missing.extensions, "install their packages on the server");
+    add(
+        "Locales",
+        &missing.locales,
+        "generate them in the server's operating system and restart it",
+    );
+    add(
+        "Collations",
+        &missing.collations,
+        "generate their locales, then run pg_import_system_collations()",
+    );
+    lacks
+}
+
+/// `lc_monetary` of the source, if the target knows that locale: a session that names an unknown one is refused.
+async fn usable_money(
+    plan: &RestorePlan,
+    catalog: &Catalog,
+    warnings: &mut Vec<String>,
+) -> Result<Option<String>, RestoreError> {
+    let money = catalog.server.settings.iter().find(|(name, _)| name == "lc_monetary");
+    let Some((_, money)) = money else { return Ok(None) };
+    if knows_locale(&plan.target, money).await? {
+        return Ok(Some(money.clone()));
+    }
+    warnings.push(format!(
+        "the target does not know the locale {money}: columns of type money may differ"
+    ));
+    Ok(None)
+}
