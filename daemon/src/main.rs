@@ -1,2 +1,46 @@
 //! Takes snapshots of PostgreSQL into a bucket under Object Lock.
-fn main() {}
+
+mod backup;
+mod check;
+mod cli;
+mod failure;
+mod log;
+mod plan;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use stonekeep_config::{DaemonConfig, Environment};
+use stonekeep_process::signals;
+
+use crate::{
+    cli::{Cli, Command},
+    failure::Failure,
+};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return stonekeep_process::failure::usage(&error),
+    };
+    run(&cli).unwrap_or_else(|failure| failure.end(cli.json))
+}
+
+fn run(cli: &Cli) -> Result<ExitCode, Failure> {
+    let environment = Environment::of_process();
+    let voice = log::start(cli.json, environment.log_filter.as_deref())?;
+    let config = DaemonConfig::load(&cli.config)?;
+    let runtime = tokio::runtime::Runtime::new().map_err(Failure::Runtime)?;
+    let outcome = runtime.block_on(async {
+        let cancel = signals::listen().map_err(Failure::Runtime)?;
+        match &cli.command {
+            Command::Backup { labels } => {
+                backup::run(&config, &environment, labels, voice, cancel, cli.json).await
+            }
+            Command::Check => check::run(&config, &environment, voice, cancel, cli.json).await,
+        }
+    });
+    // What still runs, runs for nobody: a blocking task must not hold up the end.
+    runtime.shutdown_background();
+    outcome
+}

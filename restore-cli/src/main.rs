@@ -1,2 +1,52 @@
 //! Verifies, restores and rehearses what stonekeepd stored.
-fn main() {}
+
+mod cli;
+mod confirm;
+mod failure;
+mod fetch;
+mod identity;
+mod init;
+mod list;
+mod log;
+mod open;
+mod owner;
+mod progress;
+mod report;
+mod restore;
+mod show;
+mod table;
+mod target;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use stonekeep_config::Environment;
+
+use crate::{
+    cli::{Cli, Command},
+    failure::Failure,
+    open::Session,
+};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return stonekeep_process::failure::usage(&error),
+    };
+    run(&cli).unwrap_or_else(|failure| failure.end(cli.json))
+}
+
+fn run(cli: &Cli) -> Result<ExitCode, Failure> {
+    let environment = Environment::of_process();
+    log::start(cli.json, environment.log_filter.as_deref())?;
+    let session = Session { config: &cli.config, json: cli.json, environment: &environment };
+    match &cli.command {
+        Command::Init(args) => init::run(&session, args),
+        Command::List => list::run(&session),
+        Command::Show { snapshot } => show::run(&session, snapshot),
+        Command::Verify { snapshot, read_data } => verify::run(&session, snapshot, *read_data),
+        Command::Restore(args) => restore::run(&session, args),
+        Command::Fetch(args) => fetch::run(&session, args),
+    }
+}

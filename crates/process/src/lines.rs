@@ -1,0 +1,152 @@
+//! Events as JSON lines on standard error.
+
+use std::{
+    io::{self, Write},
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use stonekeep_engine::events::Event;
+use stonekeep_format::ids::Label;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    at: DateTime<Utc>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<&'a Label>,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+/// Writes `event` as one line, with when it happened and which database it is about.
+pub fn write(event: &Event, at: DateTime<Utc>, label: Option<&Label>) {
+    if let Ok(text) = serde_json::to_string(&Line { at, label, event }) {
+        // Nobody can be told that stderr is gone.
+        let _gone = writeln!(io::stderr().lock(), "{text}");
+    }
+}
+
+/// Adds up progress, which comes many times a second, and says how far things are at most once in an interval.
+#[derive(Debug)]
+pub struct Tally {
+    interval: Duration,
+    begun_at: Instant,
+    said_at: Instant,
+    bytes: u64,
+    rows: u64,
+    bytes_expected: Option<u64>,
+    unsaid: (u64, u64),
+}
+
+impl Tally {
+    /// Begins to count, for someone who wants to hear of it once in `interval`.
+    #[must_use]
+    pub fn new(interval: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            interval,
+            begun_at: now,
+            said_at: now,
+            bytes: 0,
+            rows: 0,
+            bytes_expected: None,
+            unsaid: (0, 0),
+        }
+    }
+
+    /// Begins to count from nothing, towards `bytes_expected`. Returns what was not said yet.
+    pub fn begin(&mut self, bytes_expected: Option<u64>) -> Option<Event> {
+        let rest = self.take();
+        *self = Self { bytes_expected, ..Self::new(self.interval) };
+        rest
+    }
+
+    /// Counts. Returns all that was not said yet if it is time to say it.
+    pub fn add(&mut self, bytes: u64, rows: u64) -> Option<Event> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.rows = self.rows.saturating_add(rows);
+        self.unsaid = (self.unsaid.0.saturating_add(bytes), self.unsaid.1.saturating_add(rows));
+        if self.said_at.elapsed() >= self.interval { self.take() } else { None }
+    }
+
+    /// Returns what was not said yet, so that the sum of all that is said is right.
+    pub fn take(&mut self) -> Option<Event> {
+        self.said_at = Instant::now();
+        let (bytes, rows) = std::mem::take(&mut self.unsaid);
+        (bytes > 0 || rows > 0).then_some(Event::Progress { bytes, rows })
+    }
+
+    /// Returns the bytes counted since the beginning.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Returns the rows counted since the beginning.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Returns how many bytes there will be in all, if that is known.
+    #[must_use]
+    pub fn bytes_expected(&self) -> Option<u64> {
+        self.bytes_expected.filter(|expected| *expected > 0)
+    }
+
+    /// Returns how long it will take still, if what is left takes as long as what is done took.
+    #[must_use]
+    pub fn left(&self) -> Option<Duration> {
+        let to_do = u128::from(self.bytes_expected()?.saturating_sub(self.bytes));
+        let done = u128::from(self.bytes).max(1);
+        let millis = self.begun_at.elapsed().as_millis().saturating_mul(to_do) / done;
+        u64::try_from(millis).ok().map(Duration::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEVER: Duration = Duration::from_secs(3_600);
+
+    #[test]
+    fn a_line_names_the_event_and_its_label() {
+        let label: Label = "bookings".parse().expect("a label");
+        let event = Event::Progress { bytes: 1, rows: 2 };
+        let at = "2026-11-21T00:00:00Z".parse().expect("a date");
+        let line =
+            serde_json::to_string(&Line { at, label: Some(&label), event: &event }).expect("JSON");
+        assert_eq!(
+            line,
+            r#"{"at":"2026-11-21T00:00:00Z","label":"bookings","event":"progress","bytes":1,"rows":2}"#
+        );
+        let without =
+            serde_json::to_string(&Line { at, label: None, event: &event }).expect("JSON");
+        assert!(!without.contains("label"));
+    }
+
+    #[test]
+    fn nothing_that_is_counted_is_left_unsaid() {
+        let mut tally = Tally::new(NEVER);
+        assert_eq!((tally.add(1, 10), tally.add(2, 20)), (None, None));
+        assert_eq!(tally.begin(Some(100)), Some(Event::Progress { bytes: 3, rows: 30 }));
+        assert_eq!((tally.bytes(), tally.take()), (0, None));
+        let mut eager = Tally::new(Duration::ZERO);
+        assert_eq!(eager.add(1, 0), Some(Event::Progress { bytes: 1, rows: 0 }));
+        assert_eq!(eager.add(u64::MAX, 0), Some(Event::Progress { bytes: u64::MAX, rows: 0 }));
+    }
+
+    #[test]
+    fn what_is_left_takes_as_long_as_what_is_done() {
+        let mut tally = Tally::new(NEVER);
+        assert_eq!(tally.left(), None);
+        tally.begin(Some(400));
+        tally.begun_at = Instant::now()
+            .checked_sub(Duration::from_secs(100))
+            .expect("the machine runs for longer");
+        tally.add(100, 0);
+        assert_eq!(tally.left().map(|left| left.as_secs()), Some(300));
+    }
+}

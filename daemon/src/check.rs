@@ -1,0 +1,99 @@
+//! `stonekeepd check`.
+
+use std::{io, process::ExitCode, sync::Arc};
+
+use serde::Serialize;
+use stonekeep_config::{DaemonConfig, DatabaseConfig, Environment};
+use stonekeep_engine::{
+    Context,
+    check::{CheckReport, check},
+    context::SystemClock,
+};
+use stonekeep_format::{ErrorKind, ids::Label};
+use stonekeep_process::{failure::FailureReport, output};
+use stonekeep_store::AppendStore;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    failure::Failure,
+    log::{Reader, Voice},
+    plan::Shared,
+};
+
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    databases: Vec<Outcome<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Outcome<'a> {
+    Checked { label: &'a Label, check: CheckReport },
+    Failed { label: &'a Label, error: FailureReport },
+}
+
+/// Checks all databases, and says of each what is well and what is not.
+pub(crate) async fn run(
+    config: &DaemonConfig,
+    environment: &Environment,
+    voice: Voice,
+    cancel: CancellationToken,
+    json: bool,
+) -> Result<ExitCode, Failure> {
+    let shared = Shared::read(config, environment)?;
+    let store = shared.store().await?;
+    let mut worst = 0;
+    let mut document = Document { databases: Vec::new() };
+    for database in config.databases(&[])? {
+        let context = Context {
+            clock: Arc::new(SystemClock),
+            listener: Reader::new(&database.name, voice),
+            cancel: cancel.clone(),
+        };
+        let label = &database.name;
+        document.databases.push(match one(&shared, database, Arc::clone(&store), &context).await {
+            Ok(check) => {
+                worst = worst.max(exit_code(&check));
+                if !json {
+                    print(label, &check).map_err(Failure::Output)?;
+                }
+                Outcome::Checked { label, check }
+            }
+            Err(failure) => {
+                failure.print(json);
+                worst = worst.max(failure.kind().exit_code());
+                Outcome::Failed { label, error: failure.to_report() }
+            }
+        });
+    }
+    if json {
+        output::document(&document).map_err(Failure::Output)?;
+    }
+    Ok(ExitCode::from(worst))
+}
+
+async fn one(
+    shared: &Shared<'_>,
+    database: &DatabaseConfig,
+    store: Arc<dyn AppendStore>,
+    context: &Context,
+) -> Result<CheckReport, Failure> {
+    let label = database.name.clone();
+    if context.cancel.is_cancelled() {
+        return Err(Failure::Stopped { label });
+    }
+    let source = shared.source(database)?;
+    let report = check(&shared.plan(database), &source, store, context).await;
+    report.map_err(|source| Failure::Check { label, source: Box::new(source) })
+}
+
+fn exit_code(report: &CheckReport) -> u8 {
+    if report.lines.iter().all(|line| line.ok) { 0 } else { ErrorKind::Config.exit_code() }
+}
+
+fn print(label: &Label, report: &CheckReport) -> io::Result<()> {
+    report.lines.iter().try_for_each(|line| {
+        let mark = if line.ok { "ok  " } else { "FAIL" };
+        output::line(&format!("{mark}  {label}: {}: {}", line.what, line.detail))
+    })
+}

@@ -1,0 +1,77 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use stonekeep_config::defaults;
+use stonekeep_format::ids::Label;
+
+/// What each exit code means, for scripts: the numbers of BSD's `sysexits.h`.
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  done
+  64  the command line is wrong
+  65  something is corrupt, foreign or not trusted: look into it now
+  69  a server cannot be reached
+  70  a bug in stonekeepd
+  75  try again later; the same call may succeed (also: stopped by a signal)
+  77  denied: password, rights
+  78  the configuration is wrong (also: no such database, no bucket, no Object Lock, fewer than two recipients)
+
+Of several databases, the greatest code counts. STONEKEEP_LOG sets what is logged, such as STONEKEEP_LOG=debug.";
+
+/// Take snapshots of PostgreSQL into a bucket under Object Lock, from which nobody can delete them before their time.
+#[derive(Debug, Parser)]
+#[command(name = "stonekeepd", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// Read the configuration from FILE
+    #[arg(long, global = true, value_name = "FILE", default_value = defaults::DAEMON_FILE)]
+    pub(crate) config: PathBuf,
+    /// Print one JSON document on stdout, and events as JSON lines on stderr
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Take one snapshot of each database now, one after another
+    Backup {
+        /// Take only these databases: names from the configuration [default: all]
+        #[arg(value_name = "LABEL")]
+        labels: Vec<Label>,
+    },
+    /// Check that backups can be taken: keys, bucket, rights, databases; write nothing
+    Check,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn config_and_json_are_taken_before_and_behind_the_command() {
+        for args in [
+            ["stonekeepd", "--json", "--config=x", "check"],
+            ["stonekeepd", "check", "--config=x", "--json"],
+        ] {
+            let cli = Cli::try_parse_from(args).expect("parses");
+            assert!(cli.json && cli.config.as_os_str() == "x");
+        }
+    }
+
+    #[test]
+    fn what_comes_later_is_no_command_yet() {
+        for later in ["run", "prove"] {
+            assert!(Cli::try_parse_from(["stonekeepd", later]).is_err());
+        }
+    }
+}

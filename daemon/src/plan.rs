@@ -1,0 +1,92 @@
+//! From the configuration to what the engine takes.
+
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+use stonekeep_config::{DaemonConfig, DatabaseConfig, Environment, password::Login};
+use stonekeep_engine::{backup::BackupPlan, context::SystemClock};
+use stonekeep_format::signature::{Signer, Trust};
+use stonekeep_postgres::{connect::ConnectOptions, source::SourceOptions, tools::ToolDirs};
+use stonekeep_process::options;
+use stonekeep_store::{AppendStore, S3Store};
+
+use crate::failure::Failure;
+
+/// What all databases of the configuration share.
+pub(crate) struct Shared<'c> {
+    config: &'c DaemonConfig,
+    environment: &'c Environment,
+    signer: Signer,
+    owner: Trust,
+}
+
+impl<'c> Shared<'c> {
+    /// Reads the keys.
+    pub(crate) fn read(
+        config: &'c DaemonConfig,
+        environment: &'c Environment,
+    ) -> Result<Self, Failure> {
+        let signer = Signer::from_openssh(config.signer(environment)?.expose_secret()).map_err(
+            |source| Failure::Signer { path: config.signer_file.clone(), source: Box::new(source) },
+        )?;
+        let owner = Trust::from_allowed_signers(&config.allowed_signers()?).map_err(|source| {
+            Failure::AllowedSigners {
+                path: config.allowed_signers_file.clone(),
+                source: Box::new(source),
+            }
+        })?;
+        Ok(Self { config, environment, signer, owner })
+    }
+
+    /// Opens the bucket.
+    pub(crate) async fn store(&self) -> Result<Arc<dyn AppendStore>, Failure> {
+        let repository = self.config.repository()?;
+        let options = options::s3(repository, repository.credentials_file(self.environment)?);
+        let store = S3Store::open(options, Arc::new(SystemClock)).await;
+        let failed =
+            |source| Failure::Store { name: repository.name.clone(), source: Box::new(source) };
+        Ok(Arc::new(store.map_err(failed)?))
+    }
+
+    /// Says under which rules a database is backed up.
+    pub(crate) fn plan(&self, database: &DatabaseConfig) -> BackupPlan {
+        BackupPlan {
+            label: database.name.clone(),
+            tiers: self.config.tiers(),
+            zone: database.time_zone,
+            compression_level: self.config.compression_level,
+            memory_budget_bytes: self.config.memory_budget_bytes,
+            signer: self.signer.clone(),
+            recipients: self.config.recipients().to_vec(),
+            owner: self.owner.clone(),
+        }
+    }
+
+    /// Says how a database is read.
+    pub(crate) fn source(&self, database: &DatabaseConfig) -> Result<SourceOptions, Failure> {
+        database.check_key_file(self.environment)?;
+        let unusable =
+            |source| Failure::Url { label: database.name.clone(), source: Box::new(source) };
+        let connect = ConnectOptions::parse(database.url.as_str()).map_err(unusable)?;
+        let login = Login {
+            host: &connect.host,
+            port: connect.port,
+            database: &connect.database,
+            user: &connect.user,
+        };
+        let password = database.password(login, self.environment)?;
+        let tls = options::tls(
+            &connect.host,
+            database.tls,
+            database.ca_file.clone(),
+            database.client_cert_file.clone(),
+            database.client_key_file.clone(),
+        );
+        Ok(SourceOptions {
+            connect: connect.with_password(password).with_tls(tls),
+            tools: ToolDirs { pattern: self.config.pg_bindir.clone() },
+            jobs: database.jobs,
+            ddl_wait_max: database.ddl_wait_max,
+        })
+    }
+}

@@ -1,0 +1,172 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use stonekeep_config::{ReaderConfig, defaults};
+
+/// What each exit code means, for scripts: the numbers of BSD's `sysexits.h`.
+const EXIT_CODES: &str = "\
+S names a snapshot: `latest`, `latest:LABEL`, its id, or the beginning of its id.
+
+Exit codes:
+   0  done
+  64  the command line is wrong
+  65  something is corrupt, foreign or not trusted: look into it now
+  69  a server cannot be reached
+  70  a bug in stonekeep
+  73  what is already at the target is in the way; nothing was overwritten
+  75  try again later; the same call may succeed (also: stopped by a signal)
+  77  denied: password, rights, wrong identity
+  78  the configuration is wrong (also: no such database, no bucket, no Object Lock, fewer than two recipients)
+
+STONEKEEP_LOG sets what is logged, such as STONEKEEP_LOG=debug.";
+
+/// Verify, fetch and restore the snapshots that stonekeepd takes.
+#[derive(Debug, Parser)]
+#[command(name = "stonekeep", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// Read the configuration from FILE
+    #[arg(long, global = true, value_name = "FILE", default_value = defaults::READER_FILE)]
+    pub(crate) config: PathBuf,
+    /// Print one JSON document on stdout, and events as JSON lines on stderr
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a repository, once: bucket, policy, and the genesis that the owner key signs
+    Init(InitArgs),
+    /// List all snapshots, and what is missing or does not belong there
+    List,
+    /// Show one snapshot
+    Show {
+        /// Show this snapshot
+        #[arg(value_name = "S")]
+        snapshot: String,
+    },
+    /// Check that everything a snapshot needs is there, signed and locked; needs no identity
+    Verify {
+        /// Verify this snapshot
+        #[arg(value_name = "S")]
+        snapshot: String,
+        /// Read every object and check its digest
+        #[arg(long)]
+        read_data: bool,
+    },
+    /// Restore a snapshot into a new database, and compare every row
+    Restore(RestoreArgs),
+    /// Write a snapshot into a directory that stock pg_restore reads
+    Fetch(FetchArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Take bucket, tiers, recipients and the signer's public key from the daemon's configuration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) daemon_config: PathBuf,
+    /// Sign with this SSH key, a person's (for one in an agent: its public key)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) owner_key: PathBuf,
+    /// Write stonekeep.toml and allowed_signers to DIR [default: beside the daemon's configuration]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Give the bucket this policy (JSON)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Use the provisioner's access key in this file [default: environment, profile, web identity, instance role]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// Restore this snapshot
+    #[arg(value_name = "S")]
+    pub(crate) snapshot: String,
+    /// Restore into this database: absent, it is created; present and empty, it is used. The password comes from
+    /// ~/.pgpass (or the file PGPASSFILE names) or PGPASSWORD, never from the URL
+    #[arg(long, value_name = "URL")]
+    pub(crate) target: String,
+    /// Load with N connections
+    #[arg(long, value_name = "N", default_value_t = defaults::JOBS, value_parser = jobs)]
+    pub(crate) jobs: usize,
+    /// Leave out owners and rights: everything belongs to the role that restores
+    #[arg(long)]
+    pub(crate) no_owner: bool,
+    #[command(flatten)]
+    pub(crate) identities: IdentityArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FetchArgs {
+    /// Fetch this snapshot
+    #[arg(value_name = "S")]
+    pub(crate) snapshot: String,
+    /// Write into DIR, which must not exist or be empty
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Copy the objects as they are, sealed; needs no identity
+    #[arg(long, conflicts_with = "identity")]
+    pub(crate) sealed: bool,
+    #[command(flatten)]
+    pub(crate) identities: IdentityArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdentityArgs {
+    /// Open the snapshot with the age identities in FILE; may be repeated [default: identity_files of the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: Vec<PathBuf>,
+}
+
+impl IdentityArgs {
+    /// Returns the files on the command line, or else those of the configuration.
+    pub(crate) fn or<'a>(&'a self, config: &'a ReaderConfig) -> &'a [PathBuf] {
+        if self.identity.is_empty() { &config.identity_files } else { &self.identity }
+    }
+}
+
+fn jobs(text: &str) -> Result<usize, String> {
+    let jobs = text.parse().ok().filter(|jobs| (1..=defaults::JOBS_MAX).contains(jobs));
+    jobs.ok_or_else(|| format!("give 1 to {}", defaults::JOBS_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn identities_may_be_repeated() {
+        let args =
+            ["stonekeep", "fetch", "latest", "--out", "d", "--identity", "a", "--identity", "b"];
+        let Ok(Cli { command: Command::Fetch(fetch), .. }) = Cli::try_parse_from(args) else {
+            panic!("parses")
+        };
+        assert_eq!(fetch.identities.identity, [PathBuf::from("a"), PathBuf::from("b")]);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for args in [
+            &["fetch", "latest", "--out", "d", "--sealed", "--identity", "a"][..],
+            &["restore", "latest"],
+            &["restore", "latest", "--target", "postgres:///x", "--jobs", "0"],
+            &["restore", "latest", "--target", "postgres:///x", "--jobs", "65"],
+            &["drill"],
+            &["policy"],
+        ] {
+            assert!(Cli::try_parse_from(["stonekeep"].iter().chain(args)).is_err(), "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Why a command fails.
+
+use std::{error::Error, io, path::PathBuf, process::ExitCode};
+
+use stonekeep_config::{ConfigError, url::UrlError};
+use stonekeep_engine::{
+    fetch::FetchError, history::FindError, init::InitError, list::ListError,
+    repository::RepositoryError, restore::RestoreError, verify::VerifyError,
+};
+use stonekeep_format::{ErrorKind, signature::SignatureError};
+use stonekeep_postgres::connect::ConnectError;
+use stonekeep_process::failure;
+use stonekeep_store::{DirectoryError, StoreError};
+
+/// Why the process ends without having done what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The owner's public key.
+    #[error("cannot use allowed_signers_file {}", path.display())]
+    AllowedSigners { path: PathBuf, source: Box<SignatureError> },
+    /// The bucket.
+    #[error("cannot reach the bucket of repository {name:?}")]
+    Store { name: String, source: Box<StoreError> },
+    /// The copy.
+    #[error("cannot use the copy in {}", path.display())]
+    Copy { path: PathBuf, source: Box<DirectoryError> },
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The snapshot's name.
+    #[error(transparent)]
+    Find(#[from] FindError),
+    /// `list` and `show`.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// `verify`.
+    #[error("cannot verify the snapshot")]
+    Verify(#[source] Box<VerifyError>),
+    /// `fetch`.
+    #[error(transparent)]
+    Fetch(#[from] Box<FetchError>),
+    /// `restore`.
+    #[error("cannot restore the snapshot")]
+    Restore(#[source] Box<RestoreError>),
+    /// `init`.
+    #[error("cannot make the repository")]
+    Init(#[source] Box<InitError>),
+    /// `--target`.
+    #[error("cannot use --target")]
+    TargetUrl(#[source] UrlError),
+    /// `--target`.
+    #[error("cannot use --target")]
+    Target(#[source] Box<ConnectError>),
+    /// No identity was named.
+    #[error(
+        "opening a snapshot takes an age identity: give --identity FILE, or identity_files in the configuration"
+    )]
+    NoIdentity,
+    /// An identity file cannot be used.
+    #[error("cannot use the identity file {}", path.display())]
+    Identity { path: PathBuf, source: Box<age::DecryptError> },
+    /// An identity file holds none.
+    #[error("there is no age identity in {}: make one with age-keygen", path.display())]
+    EmptyIdentity { path: PathBuf },
+    /// An identity file is an age file for somebody, not for a passphrase.
+    #[error("{} is an age file that no passphrase opens: decrypt it first", path.display())]
+    SealedIdentity { path: PathBuf },
+    /// The owner key cannot be used.
+    #[error("cannot use the owner key {}: {why}", path.display())]
+    OwnerKey { path: PathBuf, why: String },
+    /// The signer's public key cannot be found.
+    #[error(
+        "cannot find the signer's public key: neither {} nor the key it belongs to can be used; copy the public key there",
+        path.display()
+    )]
+    SignerKey { path: PathBuf, source: Box<dyn Error + Send + Sync> },
+    /// The policy is not JSON.
+    #[error("cannot use the policy {}", path.display())]
+    Policy { path: PathBuf, source: serde_json::Error },
+    /// A file that `init` would write is there and says something else.
+    #[error("{} exists and says something else: move it away, or give another --out", path.display())]
+    InTheWay { path: PathBuf },
+    /// A file cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    /// `STONEKEEP_LOG`.
+    #[error("STONEKEEP_LOG is no log filter")]
+    LogFilter(#[source] tracing_subscriber::filter::ParseError),
+    /// Standard output.
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+    /// The operating system did not let us begin.
+    #[error("cannot start")]
+    Runtime(#[source] io::Error),
+}
+
+impl Failure {
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Config(source) => source.kind(),
+            Self::Store { source, .. } => source.kind(),
+            Self::Copy { source, .. } => source.kind(),
+            Self::Repository(source) => source.kind(),
+            Self::Find(source) => source.kind(),
+            Self::List(source) => source.kind(),
+            Self::Verify(source) => source.kind(),
+            Self::Fetch(source) => source.kind(),
+            Self::Restore(source) => source.kind(),
+            Self::Init(source) => source.kind(),
+            Self::Target(source) => source.kind(),
+            Self::TargetUrl(_) | Self::NoIdentity | Self::OwnerKey { .. } => ErrorKind::Usage,
+            Self::Identity { source, .. } if !matches!(**source, age::DecryptError::Io(_)) => {
+                ErrorKind::Denied
+            }
+            Self::AllowedSigners { .. }
+            | Self::Identity { .. }
+            | Self::EmptyIdentity { .. }
+            | Self::SealedIdentity { .. }
+            | Self::SignerKey { .. }
+            | Self::Policy { .. }
+            | Self::LogFilter(_) => ErrorKind::Config,
+            Self::InTheWay { .. } => ErrorKind::Conflict,
+            Self::Write { .. } | Self::Output(_) | Self::Runtime(_) => ErrorKind::Unavailable,
+        }
+    }
+
+    /// Ends the process's work: prints the failure and returns its exit code.
+    pub(crate) fn end(&self, json: bool) -> ExitCode {
+        failure::end("stonekeep", self, self.kind(), json)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_passphrase_is_denied_and_no_identity_is_usage() {
+        let source = Box::new(age::DecryptError::KeyDecryptionFailed);
+        assert_eq!(
+            Failure::Identity { path: PathBuf::from("x"), source }.kind(),
+            ErrorKind::Denied
+        );
+        assert_eq!(Failure::NoIdentity.kind(), ErrorKind::Usage);
+    }
+}

@@ -1,0 +1,224 @@
+//! `stonekeep init`: makes a repository, once.
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use stonekeep_config::{DaemonConfig, Environment, ReaderConfig, file};
+use stonekeep_engine::init::{InitPlan, InitReport, init};
+use stonekeep_format::signature::{Signer, Trust};
+use stonekeep_process::output;
+use tempfile::NamedTempFile;
+
+use crate::{
+    cli::InitArgs,
+    failure::Failure,
+    open::{Session, open_store},
+    owner::{Owner, public_line, public_path},
+    report,
+};
+
+/// What was done and what is left to do.
+#[derive(Debug, Serialize)]
+pub(crate) struct Document {
+    #[serde(flatten)]
+    pub(crate) repository: InitReport,
+    /// The files for readers.
+    pub(crate) files: Vec<PathBuf>,
+    /// Sentences for the person.
+    pub(crate) next: Vec<String>,
+}
+
+pub(crate) fn run(session: &Session<'_>, args: &InitArgs) -> Result<ExitCode, Failure> {
+    let daemon = DaemonConfig::load(&args.daemon_config)?;
+    let owner = Owner::load(&args.owner_key, session.environment)?;
+    let plan = plan(&daemon, &owner, args.policy.as_deref(), session.environment)?;
+    let files = Files::prepare(&daemon, &owner, out_dir(args))?;
+    if let Some(path) = &args.credentials_file {
+        file::open_private(path, session.environment)?;
+    }
+    let made = session.block_on(async |context, _| {
+        let store = open_store(daemon.repository()?, args.credentials_file.as_deref()).await?;
+        let sign = |namespace, message: &[u8]| owner.sign(namespace, message);
+        let made = init(&plan, Arc::new(store), &sign, &context).await;
+        made.map_err(|source| Failure::Init(Box::new(source)))
+    })?;
+    let files = files.write()?;
+    let next = files.first().map(|allowed_signers| next(&daemon, &args.owner_key, allowed_signers));
+    let document = Document { repository: made, files, next: next.unwrap_or_default() };
+    output::result(session.json, &document, || report::init(&document)).map_err(Failure::Output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn plan(
+    daemon: &DaemonConfig,
+    owner: &Owner,
+    policy: Option<&Path>,
+    environment: &Environment,
+) -> Result<InitPlan, Failure> {
+    let repository = daemon.repository()?;
+    let trust = Trust::from_allowed_signers(&owner.allowed_signers());
+    Ok(InitPlan {
+        signer_public_lines: vec![signer_line(daemon, environment)?],
+        recipients: daemon.recipients().to_vec(),
+        tiers: daemon.tiers(),
+        bucket: repository.bucket.clone(),
+        policy_json: policy.map(read_policy).transpose()?,
+        lock_mode: repository.lock_mode,
+        owner: trust.map_err(|error| owner.refused(error.to_string()))?,
+    })
+}
+
+/// The public key beside the signer first: `init` may well run where the private key is not and never should be.
+fn signer_line(daemon: &DaemonConfig, environment: &Environment) -> Result<String, Failure> {
+    let path = public_path(&daemon.signer_file);
+    if let Some(line) = file::read_text(&path).ok().as_deref().and_then(public_line) {
+        return Ok(line);
+    }
+    let failed = |source| Failure::SignerKey { path: path.clone(), source };
+    let secret = daemon.signer(environment).map_err(|error| failed(Box::new(error)))?;
+    let signer =
+        Signer::from_openssh(secret.expose_secret()).map_err(|error| failed(Box::new(error)))?;
+    signer.public_line().map_err(|error| failed(Box::new(error)))
+}
+
+fn read_policy(path: &Path) -> Result<String, Failure> {
+    let text = file::read_text(path)?;
+    let checked = serde_json::from_str::<serde_json::Value>(&text);
+    checked.map_err(|source| Failure::Policy { path: path.to_owned(), source })?;
+    Ok(text)
+}
+
+fn out_dir(args: &InitArgs) -> &Path {
+    let beside = args.daemon_config.parent().filter(|parent| !parent.as_os_str().is_empty());
+    args.out.as_deref().or(beside).unwrap_or(Path::new("."))
+}
+
+/// The two files for readers. What can go wrong with them is found out before anything happens in the bucket.
+#[derive(Debug)]
+struct Files(Vec<Staged>);
+
+#[derive(Debug)]
+struct Staged {
+    path: PathBuf,
+    /// Written, and waiting for its name; `None` if the same file is there already.
+    new: Option<NamedTempFile>,
+}
+
+impl Files {
+    fn prepare(daemon: &DaemonConfig, owner: &Owner, out: &Path) -> Result<Self, Failure> {
+        let out =
+            out.canonicalize().map_err(|source| Failure::Write { path: out.to_owned(), source })?;
+        let allowed_signers = out.join("allowed_signers");
+        let reader = ReaderConfig::render(&allowed_signers, daemon.repository()?);
+        Ok(Self(vec![
+            Staged::prepare(allowed_signers, &owner.allowed_signers())?,
+            Staged::prepare(out.join("stonekeep.toml"), &reader)?,
+        ]))
+    }
+
+    /// Gives the files their names.
+    fn write(self) -> Result<Vec<PathBuf>, Failure> {
+        self.0.into_iter().map(Staged::write).collect()
+    }
+}
+
+impl Staged {
+    fn prepare(path: PathBuf, text: &str) -> Result<Self, Failure> {
+        match fs::read(&path) {
+            Ok(there) if there == text.as_bytes() => Ok(Self { path, new: None }),
+            Ok(_) => Err(Failure::InTheWay { path }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match stage(&path, text) {
+                Ok(new) => Ok(Self { path, new: Some(new) }),
+                Err(source) => Err(Failure::Write { path, source }),
+            },
+            Err(source) => Err(Failure::Write { path, source }),
+        }
+    }
+
+    fn write(self) -> Result<PathBuf, Failure> {
+        let Self { path, new } = self;
+        match new.map(|new| new.persist_noclobber(&path)) {
+            Some(Err(error)) if error.error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(Failure::InTheWay { path })
+            }
+            Some(Err(error)) => Err(Failure::Write { path, source: error.error }),
+            Some(Ok(_)) | None => Ok(path),
+        }
+    }
+}
+
+/// Writes `text` beside `path`. Neither file holds a secret, and both are read by others than the one who runs `init`.
+fn stage(path: &Path, text: &str) -> io::Result<NamedTempFile> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut new =
+        tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o644)).tempfile_in(dir)?;
+    new.write_all(text.as_bytes())?;
+    new.as_file().sync_all()?;
+    Ok(new)
+}
+
+/// What `init` cannot do for the person.
+fn next(daemon: &DaemonConfig, owner_key: &Path, allowed_signers: &Path) -> Vec<String> {
+    let pinned = &daemon.allowed_signers_file;
+    let mut next = Vec::new();
+    if !same_file(pinned, allowed_signers) {
+        next.push(format!(
+            "On the daemon's host, put {} to {}: it pins your key.",
+            allowed_signers.display(),
+            pinned.display()
+        ));
+    }
+    next.push(format!(
+        "Keep {} off the daemon's host: whoever has it can name new signers.",
+        owner_key.display()
+    ));
+    next.push(
+        "Keep the two age identities apart from each other and off the daemon's host.".to_owned(),
+    );
+    next.push("On the daemon's host, run `stonekeepd check`, then `stonekeepd backup`.".to_owned());
+    next
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path, text: &str) -> Result<PathBuf, Failure> {
+        Staged::prepare(path.to_owned(), text).and_then(Staged::write)
+    }
+
+    #[test]
+    fn a_file_that_says_something_else_is_never_overwritten() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("allowed_signers");
+        for _ in 0..2 {
+            assert_eq!(write(&path, "one\n").expect("written or the same"), path);
+        }
+        assert!(matches!(write(&path, "two\n"), Err(Failure::InTheWay { .. })));
+        assert_eq!(fs::read_to_string(&path).expect("there"), "one\n");
+        let later = dir.path().join("stonekeep.toml");
+        let staged = Staged::prepare(later.clone(), "a").expect("staged");
+        fs::write(&later, "b").expect("somebody was faster");
+        assert!(matches!(staged.write(), Err(Failure::InTheWay { .. })));
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_was_not_written() {
+        let dir = tempfile::tempdir().expect("a directory");
+        drop(Staged::prepare(dir.path().join("stonekeep.toml"), "a").expect("staged"));
+        assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
+        assert!(matches!(write(&dir.path().join("absent/file"), "a"), Err(Failure::Write { .. })));
+    }
+}

@@ -1,0 +1,102 @@
+//! What every command begins with: configuration, runtime, signals, the bucket, the genesis.
+
+use std::{path::Path, sync::Arc};
+
+use stonekeep_config::{Environment, ReaderConfig, RepositoryConfig, reader::Whereabouts};
+use stonekeep_engine::{
+    Context,
+    context::SystemClock,
+    events::Listener,
+    history::{History, Selector},
+    repository::Repository,
+};
+use stonekeep_format::{chain::Verified, signature::Trust};
+use stonekeep_process::{options, signals};
+use stonekeep_store::{DirectoryStore, ReadStore, S3Store};
+
+use crate::{
+    failure::Failure,
+    progress::{self, Progress},
+};
+
+/// What the command line and the environment say to all commands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Session<'s> {
+    pub(crate) config: &'s Path,
+    pub(crate) json: bool,
+    pub(crate) environment: &'s Environment,
+}
+
+impl Session<'_> {
+    /// Reads the configuration.
+    pub(crate) fn load(&self) -> Result<ReaderConfig, Failure> {
+        Ok(ReaderConfig::load(self.config)?)
+    }
+
+    /// Runs `work` until it ends. Whatever asks a person before this is stopped by signals as usual; in here, they cancel.
+    pub(crate) fn block_on<T>(
+        &self,
+        work: impl AsyncFnOnce(Context, Arc<Progress>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let runtime = tokio::runtime::Runtime::new().map_err(Failure::Runtime)?;
+        let progress = progress::start(self.json);
+        let listener: Arc<dyn Listener> = Arc::clone(&progress) as _;
+        let outcome = runtime.block_on(async {
+            let cancel = signals::listen().map_err(Failure::Runtime)?;
+            work(Context { clock: Arc::new(SystemClock), listener, cancel }, Arc::clone(&progress))
+                .await
+        });
+        progress.end();
+        // A blocking task that nobody waits for (a question nobody answers) must not hold up the end.
+        runtime.shutdown_background();
+        outcome
+    }
+
+    /// Opens the repository of `config`: a bucket, with the reader's own credentials, or a copy in a directory.
+    pub(crate) async fn open(
+        &self,
+        config: &ReaderConfig,
+        context: &Context,
+    ) -> Result<Repository, Failure> {
+        let owner = Trust::from_allowed_signers(&config.allowed_signers()?).map_err(|source| {
+            Failure::AllowedSigners {
+                path: config.allowed_signers_file.clone(),
+                source: Box::new(source),
+            }
+        })?;
+        let store = match config.repository()? {
+            Whereabouts::Directory(directory) => open_copy(directory)?,
+            Whereabouts::Bucket(repository) => {
+                let credentials = repository.credentials_file(self.environment)?;
+                Arc::new(open_store(repository, credentials).await?) as _
+            }
+        };
+        Ok(Repository::open(store, &owner, context).await?)
+    }
+}
+
+fn open_copy(directory: &Path) -> Result<Arc<dyn ReadStore>, Failure> {
+    let failed = |source| Failure::Copy { path: directory.to_owned(), source: Box::new(source) };
+    Ok(Arc::new(DirectoryStore::open(directory, Arc::new(SystemClock)).map_err(failed)?))
+}
+
+/// Opens the bucket of `repository` with the credentials in a file, or else those of the AWS chain.
+pub(crate) async fn open_store(
+    repository: &RepositoryConfig,
+    credentials_file: Option<&Path>,
+) -> Result<S3Store, Failure> {
+    let failed =
+        |source| Failure::Store { name: repository.name.clone(), source: Box::new(source) };
+    let options = options::s3(repository, credentials_file);
+    S3Store::open(options, Arc::new(SystemClock)).await.map_err(failed)
+}
+
+/// Finds the snapshot that is meant.
+pub(crate) async fn find(
+    repository: &Repository,
+    selector: &Selector,
+    context: &Context,
+) -> Result<Verified, Failure> {
+    let history = History::load(repository, None, context).await?;
+    Ok(history.find(selector)?.clone())
+}

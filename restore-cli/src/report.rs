@@ -1,0 +1,273 @@
+//! Results for people: lines of text. Times are UTC, sizes binary.
+
+use chrono::{DateTime, Utc};
+use indicatif::HumanCount;
+use stonekeep_engine::{
+    fetch::FetchReport,
+    list::{LabelReport, ListReport, ShowReport, SnapshotLine},
+    restore::RestoreReport,
+    verify::VerifyReport,
+};
+
+use stonekeep_process::output::bytes;
+
+use crate::{
+    init::Document as InitDocument,
+    table::{Align, Table},
+};
+
+/// Every snapshot, then everything that is wrong.
+pub(crate) fn list(report: &ListReport) -> Vec<String> {
+    if report.snapshots.is_empty() {
+        let mut lines = vec![format!(
+            "No snapshot yet in repository {} ({}).",
+            report.repository, report.bucket
+        )];
+        lines.extend(alarms(report));
+        return lines;
+    }
+    let mut table = Table::new(&[
+        ("SNAPSHOT", Align::Left),
+        ("DATABASE", Align::Left),
+        ("TAKEN", Align::Left),
+        ("TIER", Align::Left),
+        ("PROMISED UNTIL", Align::Left),
+        ("TABLES", Align::Right),
+        ("ROWS", Align::Right),
+        ("SIZE", Align::Right),
+        ("ADDED", Align::Right),
+        ("", Align::Left),
+    ]);
+    report.snapshots.iter().for_each(|snapshot| table.row(snapshot_cells(snapshot)));
+    let mut lines = table.lines();
+    lines.extend(alarms(report));
+    lines
+}
+
+fn snapshot_cells(snapshot: &SnapshotLine) -> Vec<String> {
+    let note = match (&snapshot.suspicious, snapshot.expired) {
+        (Some(why), _) => format!("suspicious: {why}"),
+        (None, true) => "promise has passed".to_owned(),
+        (None, false) => String::new(),
+    };
+    vec![
+        snapshot.id.to_string(),
+        snapshot.label.to_string(),
+        time(snapshot.snapshot_at),
+        snapshot.tier.clone(),
+        time(snapshot.promised_until),
+        count(snapshot.tables),
+        count(snapshot.rows),
+        bytes(snapshot.plain_bytes),
+        bytes(snapshot.put_bytes),
+        note,
+    ]
+}
+
+fn alarms(report: &ListReport) -> Vec<String> {
+    let mut lines: Vec<String> = report.labels.iter().flat_map(chain_alarms).collect();
+    lines.extend(report.planted.iter().map(|planted| {
+        format!(
+            "PLANTED: version {} of {}, ignored: {}",
+            planted.version_id, planted.key, planted.why
+        )
+    }));
+    lines.extend(report.markers.iter().map(|marker| {
+        format!(
+            "DELETE MARKER: over {}, set {}; it changes nothing",
+            marker.key,
+            time(marker.modified_at)
+        )
+    }));
+    if !lines.is_empty() {
+        lines.insert(0, String::new());
+    }
+    lines
+}
+
+fn chain_alarms(label: &LabelReport) -> Vec<String> {
+    let gaps = label.gaps.iter().map(|gap| {
+        let until = time(gap.promised_until);
+        format!(
+            "GAP: snapshot {} of {} is promised until {until} and is not there",
+            gap.id, label.label
+        )
+    });
+    let forks = label.forks.iter().map(|fork| {
+        let heads: Vec<_> = fork.heads.iter().map(ToString::to_string).collect();
+        format!(
+            "FORK: chain {} of {} has {} ends: {}",
+            fork.chain,
+            label.label,
+            heads.len(),
+            heads.join(", ")
+        )
+    });
+    gaps.chain(forks).collect()
+}
+
+/// One snapshot, a fact a line.
+pub(crate) fn show(report: &ShowReport) -> Vec<String> {
+    let manifest = &report.manifest;
+    let totals = &manifest.totals;
+    let mut facts = vec![
+        ("snapshot", manifest.id.to_string()),
+        ("database", manifest.label.to_string()),
+        ("repository", manifest.repository.to_string()),
+        ("position", format!("{} of chain {}", manifest.seq, manifest.chain)),
+        ("tier", manifest.tier.clone()),
+        ("taken", time(manifest.snapshot_at)),
+        ("committed", time(manifest.committed_at)),
+        ("promised until", time(manifest.promised_until)),
+        (
+            "content",
+            format!(
+                "{} tables, {} rows, {} large objects",
+                count(totals.tables),
+                count(totals.rows),
+                count(totals.large_objects)
+            ),
+        ),
+        (
+            "size",
+            format!(
+                "{}, {} as stored, {} of it added by this snapshot",
+                bytes(totals.plain_bytes),
+                bytes(totals.sealed_bytes),
+                bytes(totals.put_bytes)
+            ),
+        ),
+        (
+            "segments",
+            format!(
+                "{}, {} of them taken over from earlier snapshots",
+                count(totals.segments),
+                count(report.reused_segments)
+            ),
+        ),
+    ];
+    for (kind, sums) in &report.segments {
+        facts.push((
+            "",
+            format!("{kind}: {}, {} as stored", count(sums.segments), bytes(sums.sealed_bytes)),
+        ));
+    }
+    if let Some(locks) = &report.locks {
+        let mode = if locks.all_compliance { "COMPLIANCE" } else { "not all COMPLIANCE" };
+        let (first, last) = (time(locks.first.retain_until), time(locks.last.retain_until));
+        facts.push(("locked", format!("until {first} to {last}, {mode}")));
+    }
+    facts.extend(manifest.suspicious.iter().map(|why| ("suspicious", why.clone())));
+    let versions = &manifest.versions;
+    facts.push((
+        "made by",
+        format!(
+            "stonekeep {}, PostgreSQL {}, {}",
+            versions.stonekeep, versions.server, versions.pg_dump
+        ),
+    ));
+    facts.push(("manifest", manifest.key.to_string()));
+    facts.push(("digest", report.digest.to_string()));
+    facts.iter().map(|(name, fact)| format!("{name:<15} {fact}")).collect()
+}
+
+/// What was looked at, and what is wrong.
+pub(crate) fn verify(report: &VerifyReport) -> Vec<String> {
+    let mut lines: Vec<String> =
+        report.problems.iter().map(|problem| format!("PROBLEM: {problem}")).collect();
+    let looked = if report.read_data {
+        "read and digested"
+    } else {
+        "present, of the right length and locked"
+    };
+    let (snapshot, label) = (&report.snapshot, &report.label);
+    let segments = format!("{} segments, {}", count(report.segments), bytes(report.bytes));
+    lines.push(match report.problems.len() {
+        0 => format!("Snapshot {snapshot} of {label} is sound: {segments}, all {looked}."),
+        problems => {
+            format!("Snapshot {snapshot} of {label} has {problems} problems in {segments}.")
+        }
+    });
+    if let Some(lock) = &report.first_lock {
+        let (until, promise) = (time(lock.retain_until), time(report.promised_until));
+        lines.push(format!("The first lock ends {until} ({}), the promise {promise}.", lock.mode));
+    }
+    lines
+}
+
+/// Where the files are, and what to do with them.
+pub(crate) fn fetch(report: &FetchReport, sealed: bool) -> Vec<String> {
+    let directory = report.directory.display();
+    let what = if sealed { "objects" } else { "files" };
+    let mut lines = vec![format!(
+        "Snapshot {} of {} is in {directory}: {} {what}, {}.",
+        report.snapshot,
+        report.label,
+        count(report.files),
+        bytes(report.bytes)
+    )];
+    if !sealed {
+        lines.push(format!("Restore it with: pg_restore -Fd -j4 -d DATABASE {directory}"));
+        lines.push("It is in the clear: delete it when it is no longer needed.".to_owned());
+    }
+    lines
+}
+
+/// What is where now.
+pub(crate) fn restore(report: &RestoreReport) -> Vec<String> {
+    let mut lines: Vec<String> =
+        report.warnings.iter().map(|warning| format!("WARNING: {warning}")).collect();
+    let secs = report.duration_ms / 1000;
+    lines.push(format!(
+        "Snapshot {} of {} is database {} on {}: {} tables, {} rows, {} large objects, {}, in {secs} s.",
+        report.snapshot,
+        report.label,
+        report.database,
+        report.host,
+        count(report.tables),
+        count(report.rows),
+        count(report.large_objects),
+        bytes(report.bytes)
+    ));
+    lines.push("Every row was compared with what production held.".to_owned());
+    if report.tables_kept > 0 {
+        lines.push(format!(
+            "{} tables had been loaded by an earlier run.",
+            count(report.tables_kept)
+        ));
+    }
+    lines
+}
+
+/// What was done, and what the person still has to do.
+pub(crate) fn init(document: &InitDocument) -> Vec<String> {
+    let made = &document.repository;
+    let mut lines = vec![format!(
+        "Repository {} is made: its genesis is {}.",
+        made.repository, made.genesis_key
+    )];
+    lines.push(
+        if made.bucket_created { "The bucket was made." } else { "The bucket was there." }
+            .to_owned(),
+    );
+    lines.push(
+        if made.policy_applied { "The policy was applied." } else { "No policy was applied." }
+            .to_owned(),
+    );
+    lines.extend(document.files.iter().map(|path| format!("Written: {}", path.display())));
+    lines.push(String::new());
+    lines.push("Still to do:".to_owned());
+    lines.extend(made.commands.iter().map(|command| format!("  - run: {command}")));
+    lines.extend(document.next.iter().map(|next| format!("  - {next}")));
+    lines
+}
+
+/// `2026-11-21T10:15:00Z`: no zone but UTC, no fractions.
+fn time(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// `1,234,567`.
+fn count(number: u64) -> String {
+    HumanCount(number).to_string()
+}

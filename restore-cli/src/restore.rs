@@ -1,0 +1,39 @@
+//! `stonekeep restore`.
+
+use std::process::ExitCode;
+
+use stonekeep_engine::{
+    history::Selector,
+    restore::{RestorePlan, restore},
+};
+use stonekeep_postgres::tools::ToolDirs;
+use stonekeep_process::output;
+
+use crate::{
+    cli::RestoreArgs, confirm::Terminal, failure::Failure, identity, open, open::Session, report,
+    target,
+};
+
+pub(crate) fn run(session: &Session<'_>, args: &RestoreArgs) -> Result<ExitCode, Failure> {
+    let selector: Selector = args.snapshot.parse()?;
+    let target = target::parse(&args.target, session.environment)?;
+    let config = session.load()?;
+    let identities = identity::load(args.identities.or(&config), session.environment)?;
+    let plan = RestorePlan {
+        target,
+        tools: ToolDirs { pattern: config.pg_bindir.clone() },
+        jobs: args.jobs,
+        no_owner: args.no_owner,
+        analyze: true,
+        work_dir: session.environment.temp_dir(),
+    };
+    let report = session.block_on(async |context, progress| {
+        let repository = session.open(&config, &context).await?;
+        let snapshot = open::find(&repository, &selector, &context).await?;
+        let person = Terminal { progress, cancel: context.cancel.clone() };
+        let report = restore(&repository, &snapshot, identities, &plan, &person, &context).await;
+        report.map_err(|source| Failure::Restore(Box::new(source)))
+    })?;
+    output::result(session.json, &report, || report::restore(&report)).map_err(Failure::Output)?;
+    Ok(ExitCode::SUCCESS)
+}

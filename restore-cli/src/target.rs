@@ -1,0 +1,33 @@
+//! `--target`: the database to restore into.
+
+use stonekeep_config::{
+    DatabaseUrl, Environment, file,
+    password::{self, Login},
+    url::TlsParameters,
+};
+use stonekeep_postgres::connect::ConnectOptions;
+use stonekeep_process::options;
+
+use crate::failure::Failure;
+
+/// Reads the URL and finds its password. A password in the URL is refused: it is in the process list already.
+/// What it says of TLS is said in libpq's names.
+pub(crate) fn parse(url: &str, environment: &Environment) -> Result<ConnectOptions, Failure> {
+    let url: DatabaseUrl = url.parse().map_err(Failure::TargetUrl)?;
+    let (url, tls) = url.take_tls().map_err(Failure::TargetUrl)?;
+    if let Some(path) = &tls.client_key_file {
+        file::open_private(path, environment)?;
+    }
+    let connect =
+        ConnectOptions::parse(url.as_str()).map_err(|source| Failure::Target(Box::new(source)))?;
+    let login = Login {
+        host: &connect.host,
+        port: connect.port,
+        database: &connect.database,
+        user: &connect.user,
+    };
+    let password = password::find(login, None, environment)?;
+    let TlsParameters { mode, ca_file, client_cert_file, client_key_file } = tls;
+    let tls = options::tls(&connect.host, mode, ca_file, client_cert_file, client_key_file);
+    Ok(connect.with_password(password).with_tls(tls))
+}
