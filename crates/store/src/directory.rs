@@ -239,3 +239,83 @@ impl ReadStore for DirectoryStore {
         Ok(self.clock.now())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future, pin::Pin, time::Duration};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Noon;
+
+    impl Clock for Noon {
+        fn now(&self) -> DateTime<Utc> {
+            "2026-11-21T12:00:00Z".parse().expect("the test's own date")
+        }
+        fn sleep(&self, _duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    fn copy(objects: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut list = CopiedObjects::new("acme-vault".parse().expect("a bucket"));
+        for (key, content) in objects {
+            if let Some(parent) = Path::new(key).parent().filter(|_| !key.contains("..")) {
+                fs::create_dir_all(dir.path().join(parent)).expect("made");
+                fs::write(dir.path().join(key), content).expect("written");
+            }
+            list.objects.push(CopiedObject {
+                key: key.parse().expect("a key"),
+                version_id: "v1".parse().expect("a version"),
+                bytes: content.len() as u64,
+                lock: None,
+            });
+        }
+        let json = serde_json::to_vec(&list).expect("a list is JSON");
+        fs::write(dir.path().join(VERSIONS_FILE), json).expect("written");
+        dir
+    }
+
+    fn open(dir: &tempfile::TempDir) -> Result<DirectoryStore, DirectoryError> {
+        DirectoryStore::open(dir.path(), Arc::new(Noon))
+    }
+
+    #[tokio::test]
+    async fn an_object_is_read_by_the_version_it_had_and_no_other() {
+        let dir = copy(&[("genesis/1", b"one")]);
+        let store = open(&dir).expect("a copy");
+        let key = ObjectKey::genesis(1);
+        let [v1, v2] = ["v1", "v2"].map(|text| text.parse::<VersionId>().expect("a version"));
+        assert_eq!(store.get(&key, &v1, 3).await.expect("there"), "one");
+        assert!(matches!(store.get(&key, &v1, 2).await, Err(StoreError::TooLong { .. })));
+        assert!(matches!(store.get(&key, &v2, 3).await, Err(StoreError::NotFound { .. })));
+        assert!(matches!(store.head(&key, &v2).await, Err(StoreError::NotFound { .. })));
+        fs::remove_file(dir.path().join("genesis/1")).expect("removed");
+        assert!(matches!(store.get(&key, &v1, 3).await, Err(StoreError::NotFound { .. })));
+        assert!(matches!(store.head(&key, &v1).await, Err(StoreError::NotFound { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_foreign_key_never_becomes_a_path() {
+        let dir = copy(&[("genesis/1", b"one"), ("../secret", b""), ("segments/1/../../x", b"")]);
+        let store = open(&dir).expect("a copy");
+        let page = store.list_versions("", None).await.expect("listed");
+        assert_eq!(page.versions.len(), 1);
+        let key: ObjectKey = "../secret".parse().expect("a key");
+        let version = "v1".parse().expect("a version");
+        assert!(matches!(store.get(&key, &version, 9).await, Err(StoreError::NotFound { .. })));
+    }
+
+    #[test]
+    fn a_directory_that_is_no_copy_says_so() {
+        let empty = tempfile::tempdir().expect("a directory");
+        assert!(matches!(open(&empty), Err(DirectoryError::List { .. })));
+        fs::write(empty.path().join(VERSIONS_FILE), "{}").expect("written");
+        assert!(matches!(open(&empty), Err(DirectoryError::Document { .. })));
+        let other = r#"{"format":"x","bucket":"acme-vault","objects":[]}"#;
+        fs::write(empty.path().join(VERSIONS_FILE), other).expect("written");
+        assert!(matches!(open(&empty), Err(DirectoryError::Format { .. })));
+    }
+}
