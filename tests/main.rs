@@ -1,2 +1,4 @@
 //! One binary for every promise.
 #![cfg(test)]
+
+mod cli;
