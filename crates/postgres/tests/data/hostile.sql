@@ -1,0 +1,20 @@
+-- Settings of a database that change how rows are printed and read, or stop long work.
+ALTER DATABASE :"DBNAME" SET search_path TO "$user", 'Odd Schema; --', public;
+ALTER DATABASE :"DBNAME" SET DateStyle TO 'SQL, DMY';
+ALTER DATABASE :"DBNAME" SET TimeZone TO 'Asia/Kathmandu';
+ALTER DATABASE :"DBNAME" SET IntervalStyle TO 'sql_standard';
+ALTER DATABASE :"DBNAME" SET client_encoding TO 'LATIN1';
+ALTER DATABASE :"DBNAME" SET bytea_output TO 'escape';
+ALTER DATABASE :"DBNAME" SET extra_float_digits TO -3;
+ALTER DATABASE :"DBNAME" SET array_nulls TO off;
+ALTER DATABASE :"DBNAME" SET transform_null_equals TO on;
+ALTER DATABASE :"DBNAME" SET xmloption TO 'document';
+ALTER DATABASE :"DBNAME" SET standard_conforming_strings TO off;
+ALTER DATABASE :"DBNAME" SET statement_timeout TO '20ms';
+ALTER DATABASE :"DBNAME" SET session_replication_role TO 'replica';
+ALTER DATABASE :"DBNAME" SET row_security TO off;
+ALTER DATABASE :"DBNAME" SET application_name TO E'back\\slash ''quote''';
+ALTER DATABASE :"DBNAME" SET default_transaction_read_only TO on;
+BEGIN READ WRITE;
+ALTER ROLE sk_owner IN DATABASE :"DBNAME" SET work_mem TO '1MB';
+COMMIT;
