@@ -1,1 +1,19 @@
-//! One file per use case: backup, restore, verify, list, fetch, init.
+//! One file per use case, over the three crates that know the bytes, the bucket and the database.
+//!
+//! The engine sees no terminal, no environment and no wall clock: what it needs to know comes in as plain structs, time comes
+//! in as a [`stonekeep_format::Clock`], and what it has to say goes out as [`events::Event`]s.
+
+pub mod backup;
+pub mod check;
+pub mod context;
+pub mod events;
+pub mod fetch;
+pub mod history;
+pub mod init;
+pub mod list;
+pub mod repository;
+pub mod restore;
+pub mod segments;
+pub mod verify;
+
+pub use context::Context;

@@ -149,8 +149,10 @@ impl Broken {
 
     fn fail(&self, key: &ObjectKey) -> Result<(), StoreError> {
         if self.unavailable.as_ref() == Some(key) {
-            let source = std::io::Error::other("the test says so");
-            return Err(StoreError::File { path: PathBuf::from(key.as_str()), source });
+            return Err(StoreError::Unavailable {
+                action: "read what the test says",
+                source: "the test says so".into(),
+            });
         }
         if self.missing.as_ref() == Some(key) {
             return Err(StoreError::NotFound { key: key.clone() });

@@ -1,0 +1,259 @@
+//! The workers: each reads the tables it holds the locks of, in the order of its plan, and stores what it reads.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use stonekeep_format::{
+    archive::{Archive, COPY_TAIL},
+    digest::{LargeObjectDigest, RowDigest, RowDigestKey, RowDigester},
+    inventory::Segment,
+    slicer::{CutKey, CutRule, PageRange, SLICE_BYTES_MAX},
+};
+use stonekeep_postgres::source::{Dump, DumpError, SourceTable, Unit, Worker};
+use tokio::task::JoinSet;
+
+use super::{
+    BackupError, BackupPlan, Prepared,
+    budget::Budget,
+    large_objects,
+    members::{Packer, Slicer, Target},
+    upload::{Slot, Uploader, Uploads},
+};
+use crate::{Context, events::Event};
+
+const CUT_CONTEXT: &str = "stonekeep 2026-11-21 cut points v1";
+
+/// What the workers have stored, and everything of the dump that the catalog needs.
+#[derive(Debug)]
+pub(super) struct Copied {
+    pub(super) uploader: Uploader,
+    pub(super) digest_key: RowDigestKey,
+    pub(super) segments: BTreeMap<Slot, Segment>,
+    pub(super) rows: BTreeMap<usize, RowDigest>,
+    pub(super) large_objects: LargeObjectDigest,
+    pub(super) dump: Dump,
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) label: stonekeep_format::ids::Label,
+    pub(super) tables: Vec<SourceTable>,
+    pub(super) archive: Archive,
+    pub(super) key: RowDigestKey,
+    cut_key: CutKey,
+    pub(super) budget: Budget,
+    pub(super) context: Context,
+}
+
+/// What one worker has done.
+#[derive(Debug, Default)]
+struct Done {
+    segments: Vec<(Slot, Segment)>,
+    rows: Vec<(usize, RowDigest)>,
+    large_objects: LargeObjectDigest,
+}
+
+/// Runs the dump's workers to their end. The first failure ends all.
+pub(super) async fn copy(
+    plan: &BackupPlan,
+    prepared: &Prepared,
+    mut dump: Dump,
+    context: &Context,
+) -> Result<Copied, BackupError> {
+    let uploader = Uploader::new(plan, prepared, context);
+    let shared = Arc::new(Shared {
+        label: plan.label.clone(),
+        tables: dump.tables.clone(),
+        archive: dump.archive.clone(),
+        key: RowDigestKey::from_bytes(rand::random()),
+        cut_key: CutKey::derive(&plan.signer.derive_secret(CUT_CONTEXT)),
+        budget: Budget::new(plan.memory_budget_bytes),
+        context: context.clone(),
+    });
+    let mut running = JoinSet::new();
+    for worker in std::mem::take(&mut dump.workers) {
+        running.spawn(run(worker, Arc::clone(&shared), Uploads::new(uploader.clone())));
+    }
+    let mut copied = Copied {
+        uploader,
+        digest_key: shared.key.clone(),
+        segments: BTreeMap::new(),
+        rows: BTreeMap::new(),
+        large_objects: LargeObjectDigest::default(),
+        dump,
+    };
+    while let Some(done) = next_done(&mut running, &copied.dump, &plan.label).await? {
+        copied.segments.extend(done.segments);
+        for (table, digest) in done.rows {
+            let rows = copied.rows.entry(table).or_default();
+            *rows = rows.merge(digest);
+        }
+        copied.large_objects = copied.large_objects.merge(done.large_objects);
+    }
+    Ok(copied)
+}
+
+/// Waits for the next worker to end, or for the coordinator to say that the snapshot is lost.
+async fn next_done(
+    running: &mut JoinSet<Result<Done, BackupError>>,
+    dump: &Dump,
+    label: &stonekeep_format::ids::Label,
+) -> Result<Option<Done>, BackupError> {
+    tokio::select! {
+        done = running.join_next() => done.map(|done| done.map_err(BackupError::Task)?).transpose(),
+        lost = dump.lost() => Err(BackupError::Source { label: label.clone(), source: lost }),
+    }
+}
+
+async fn run(mut worker: Worker, shared: Arc<Shared>, mut uploads: Uploads) -> Result<Done, BackupError> {
+    let mut done = Done::default();
+    for unit in std::mem::take(&mut worker.units) {
+        match unit {
+            Unit::Table { table, pages, last } => {
+                shared.table(&mut worker, table, pages, last, &mut uploads, &mut done).await?;
+            }
+            Unit::Pack { tables } => shared.pack(&mut worker, &tables, &mut uploads, &mut done).await?,
+            Unit::LargeObjects { oids } => {
+                let digest = large_objects::pack(&shared, &mut worker, &oids, &mut uploads).await?;
+                done.large_objects = done.large_objects.merge(digest);
+            }
+            Unit::LargeObject { oid } => {
+                let digest = large_objects::slice(&shared, &mut worker, oid, &mut uploads).await?;
+                done.large_objects = done.large_objects.merge(digest);
+            }
+        }
+    }
+    worker.finish().await.map_err(|error| shared.failed(error))?;
+    done.segments = uploads.finish().await?;
+    Ok(done)
+}
+
+impl Shared {
+    pub(super) fn failed(&self, source: DumpError) -> BackupError {
+        BackupError::Source { label: self.label.clone(), source }
+    }
+
+    /// Stores a table, or the part of it that this worker was given, as slices.
+    async fn table(
+        &self,
+        worker: &mut Worker,
+        index: usize,
+        pages: Option<Vec<PageRange>>,
+        last: bool,
+        uploads: &mut Uploads,
+        done: &mut Done,
+    ) -> Result<(), BackupError> {
+        let table = &self.tables[index];
+        self.context.tell(Event::TableStarted { table: table.display_name() });
+        let reads: Vec<Option<PageRange>> =
+            pages.map_or_else(|| vec![None], |pages| pages.into_iter().map(Some).collect());
+        let last_read = reads.len().saturating_sub(1);
+        let mut total = RowDigest::default();
+        for (at, read) in reads.into_iter().enumerate() {
+            let ends_member = last && at == last_read;
+            total = total.merge(self.slices(worker, index, read, ends_member, uploads).await?);
+        }
+        done.rows.push((index, total));
+        let event = Event::TableDone { table: table.display_name(), rows: total.rows, bytes: total.bytes };
+        self.context.tell(event);
+        Ok(())
+    }
+
+    /// One COPY, cut into slices.
+    async fn slices(
+        &self,
+        worker: &mut Worker,
+        index: usize,
+        read: Option<PageRange>,
+        ends_member: bool,
+        uploads: &mut Uploads,
+    ) -> Result<RowDigest, BackupError> {
+        let table = &self.tables[index];
+        let page = read.map_or(0, |range| range.start);
+        let target = Target { table: index, member: table.member.clone(), page };
+        let rule = match read {
+            Some(_) => CutRule::AtMost,
+            None => CutRule::ByContent(self.cut_key.clone()),
+        };
+        let bytes_max = table.slice_bytes_max.max(SLICE_BYTES_MAX);
+        let mut slicer = Slicer::new(target, (rule, bytes_max), &self.key, &self.budget, &self.context);
+        slicer.begin().await;
+        let mut rows = worker.copy_rows(table, read).await.map_err(|error| self.failed(error))?;
+        while let Some(line) = rows.next().await.map_err(|error| self.failed(error))? {
+            slicer.row(&line, uploads).await?;
+        }
+        let mut sliced = slicer.finish();
+        if ends_member {
+            sliced.end_member();
+        }
+        sliced.put(uploads)
+    }
+
+    /// Stores a group of small tables as one pack, as a rule; a table that turns out larger than its pages promised is read
+    /// again, into the next pack or into slices.
+    async fn pack(
+        &self,
+        worker: &mut Worker,
+        tables: &[usize],
+        uploads: &mut Uploads,
+        done: &mut Done,
+    ) -> Result<(), BackupError> {
+        let mut packer = Packer::begin(&self.budget).await;
+        for &index in tables {
+            let table = &self.tables[index];
+            self.context.tell(Event::TableStarted { table: table.display_name() });
+            loop {
+                if let Some((content, digest)) = self.whole(worker, table, packer.room()).await? {
+                    packer.append_table(index, &table.member, &content)?;
+                    self.note(table, index, digest, done);
+                    break;
+                }
+                let was_empty = packer.is_empty();
+                packer.put(Slot::Tables, uploads)?;
+                if was_empty {
+                    let digest = self.slices(worker, index, None, true, uploads).await?;
+                    self.note(table, index, digest, done);
+                    packer = Packer::begin(&self.budget).await;
+                    break;
+                }
+                packer = Packer::begin(&self.budget).await;
+            }
+        }
+        packer.put(Slot::Tables, uploads)
+    }
+
+    fn note(&self, table: &SourceTable, index: usize, digest: RowDigest, done: &mut Done) {
+        done.rows.push((index, digest));
+        let RowDigest { rows, bytes, .. } = digest;
+        self.context.tell(Event::Progress { bytes, rows });
+        self.context.tell(Event::TableDone { table: table.display_name(), rows, bytes });
+    }
+
+    /// Reads a whole table, tail included, if it is at most `room` bytes long. A longer one is read to its end and forgotten,
+    /// so that the connection is free again.
+    async fn whole(
+        &self,
+        worker: &mut Worker,
+        table: &SourceTable,
+        room: u64,
+    ) -> Result<Option<(Vec<u8>, RowDigest)>, BackupError> {
+        let mut digester = RowDigester::new(&self.key);
+        let mut content = Vec::new();
+        let mut fits = true;
+        let mut rows = worker.copy_rows(table, None).await.map_err(|error| self.failed(error))?;
+        while let Some(line) = next(&mut rows).await.map_err(|error| self.failed(error))? {
+            fits = fits && (content.len() + line.len() + COPY_TAIL.len()) as u64 <= room;
+            if fits {
+                content.extend_from_slice(&line);
+                digester.add(&line);
+            }
+        }
+        content.extend_from_slice(COPY_TAIL);
+        Ok(fits.then(|| (content, digester.finish())))
+    }
+}
+
+async fn next(rows: &mut stonekeep_postgres::source::Rows) -> Result<Option<Bytes>, DumpError> {
+    rows.next().await
+}
