@@ -157,10 +157,12 @@ impl DirectoryStore {
         self.root.join(key.as_str())
     }
 
-    fn failed(&self, key: &ObjectKey, source: io::Error) -> StoreError {
+    fn failed(key: &ObjectKey, source: io::Error) -> StoreError {
         match source.kind() {
             io::ErrorKind::NotFound => StoreError::NotFound { key: key.clone() },
-            _ => StoreError::File { path: self.path(key), source },
+            _ => {
+                StoreError::Unavailable { action: "read a file of the copy", source: source.into() }
+            }
         }
     }
 }
@@ -213,13 +215,13 @@ impl ReadStore for DirectoryStore {
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 Err(StoreError::TooLong { key: key.clone(), bytes_max })
             }
-            Err(error) => Err(self.failed(key, error)),
+            Err(error) => Err(Self::failed(key, error)),
         }
     }
 
     async fn head(&self, key: &ObjectKey, version: &VersionId) -> Result<ObjectHead, StoreError> {
         self.named(key, version)?;
-        let found = fs::metadata(self.path(key)).map_err(|error| self.failed(key, error))?;
+        let found = fs::metadata(self.path(key)).map_err(|error| Self::failed(key, error))?;
         Ok(ObjectHead { bytes: found.len() })
     }
 
