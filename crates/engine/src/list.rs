@@ -34,7 +34,7 @@ pub enum ListError {
     Repository(#[from] RepositoryError),
     /// The storage server does not tell the time, without which nothing can be called missing.
     #[error("cannot read the storage server's clock")]
-    Time(#[source] StoreError),
+    Time(#[source] Box<StoreError>),
     /// No snapshot is meant.
     #[error(transparent)]
     Find(#[from] FindError),
@@ -173,7 +173,8 @@ pub struct Marker {
 /// [`ListError`]: the bucket cannot be read.
 pub async fn list(repository: &Repository, context: &Context) -> Result<ListReport, ListError> {
     let history = History::load(repository, None, context).await?;
-    let at = repository.store.server_time().await.map_err(ListError::Time)?;
+    let at =
+        repository.store.server_time().await.map_err(|source| ListError::Time(Box::new(source)))?;
     let mut snapshots: Vec<SnapshotLine> = history
         .labels
         .values()

@@ -58,7 +58,7 @@ pub enum SegmentError {
         key: ObjectKey,
         /// What the store said.
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// The object is not what the signed objects say, or no identity opens it.
     #[error("cannot open {key}")]
@@ -165,7 +165,7 @@ async fn get(store: &dyn ReadStore, named: &Named<'_>) -> Result<Bytes, SegmentE
         StoreError::NotFound { .. } => {
             SegmentError::Missing { key: named.key.clone(), version_id: named.version_id.clone() }
         }
-        source => SegmentError::Store { key: named.key.clone(), source },
+        source => SegmentError::Store { key: named.key.clone(), source: Box::new(source) },
     })
 }
 

@@ -46,7 +46,7 @@ pub enum VerifyError {
         key: ObjectKey,
         /// What the store said.
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
     /// A part of the snapshot could not be read, for no fault of its own.
     #[error("cannot read a part of the snapshot")]
@@ -283,7 +283,7 @@ async fn find_manifest(
     snapshot: &Verified,
 ) -> Result<(Option<Object>, Vec<Problem>), VerifyError> {
     let key = &snapshot.manifest.key;
-    let failed = |source| VerifyError::Store { key: key.clone(), source };
+    let failed = |source| VerifyError::Store { key: key.clone(), source: Box::new(source) };
     let listing =
         list_all(look.store, key.as_str(), MANIFEST_VERSIONS_MAX).await.map_err(failed)?;
     for version in listing.versions.iter().filter(|version| version.key == *key) {
@@ -315,7 +315,9 @@ fn unreadable(manifest: &Manifest, error: SegmentError) -> Result<Option<Problem
         SegmentError::Missing { .. } => {
             return Ok(Some(Object::inventory(manifest).problem(MISSING)));
         }
-        SegmentError::Store { source: StoreError::TooLong { .. }, .. } => LONGER.to_owned(),
+        SegmentError::Store { source, .. } if matches!(**source, StoreError::TooLong { .. }) => {
+            LONGER.to_owned()
+        }
         SegmentError::Inventory { source, .. } => {
             let cause = std::error::Error::source(source);
             cause.map_or_else(|| source.to_string(), |cause| format!("{source}: {cause}"))
@@ -385,7 +387,9 @@ impl Look<'_> {
                 Ok(Some(format!("the object has {} bytes, not {}", head.bytes, object.bytes)))
             }
             Err(StoreError::NotFound { .. }) => Ok(Some(MISSING.to_owned())),
-            Err(source) => Err(VerifyError::Store { key: object.key.clone(), source }),
+            Err(source) => {
+                Err(VerifyError::Store { key: object.key.clone(), source: Box::new(source) })
+            }
         }
     }
 
@@ -400,7 +404,9 @@ impl Look<'_> {
         match get_named(self.store, &named).await {
             Ok(_) => Ok(None),
             Err(SegmentError::Missing { .. }) => Ok(Some(MISSING.to_owned())),
-            Err(SegmentError::Store { source: StoreError::TooLong { .. }, .. }) => {
+            Err(SegmentError::Store { source, .. })
+                if matches!(*source, StoreError::TooLong { .. }) =>
+            {
                 Ok(Some(LONGER.to_owned()))
             }
             Err(SegmentError::Store { key, source }) => Err(VerifyError::Store { key, source }),
@@ -420,7 +426,12 @@ impl Look<'_> {
         let lock = match self.store.retention(&object.key, &object.version_id).await {
             Ok(lock) => lock,
             Err(StoreError::NotFound { .. }) => None,
-            Err(source) => return Err(VerifyError::Store { key: object.key.clone(), source }),
+            Err(source) => {
+                return Err(VerifyError::Store {
+                    key: object.key.clone(),
+                    source: Box::new(source),
+                });
+            }
         };
         let problems = self.weakness(lock).map(|what| object.problem(what));
         Ok(Seen { bytes: object.bytes, lock, problems: problems.into_iter().collect() })

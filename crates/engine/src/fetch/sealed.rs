@@ -107,7 +107,8 @@ async fn get(repository: &Repository, wanted: Wanted) -> Result<(CopiedObject, B
     let named = Named { key: &key, version_id: &version_id, bytes, digest };
     let content = get_named(&*repository.store, &named).await?;
     let lock = repository.store.retention(&key, &version_id).await;
-    let lock = lock.map_err(|source| SegmentError::Store { key: key.clone(), source })?;
+    let lock =
+        lock.map_err(|source| SegmentError::Store { key: key.clone(), source: Box::new(source) })?;
     Ok((CopiedObject { key, version_id, bytes, lock }, content))
 }
 
@@ -122,7 +123,7 @@ async fn manifest_object(
     snapshot: &Verified,
 ) -> Result<Wanted, FetchError> {
     let key = &snapshot.manifest.key;
-    let failed = |source| SegmentError::Store { key: key.clone(), source };
+    let failed = |source| SegmentError::Store { key: key.clone(), source: Box::new(source) };
     let listing = list_all(&*repository.store, key.as_str(), VERSIONS_MAX).await.map_err(failed)?;
     let fitting = listing
         .versions
@@ -145,7 +146,7 @@ async fn manifest_object(
 /// by what it says.
 async fn genesis_line(repository: &Repository) -> Result<Vec<Wanted>, FetchError> {
     let at = ObjectKey::genesis(repository.genesis.n);
-    let failed = |source| SegmentError::Store { key: at.clone(), source };
+    let failed = |source| SegmentError::Store { key: at.clone(), source: Box::new(source) };
     let listing = list_all(&*repository.store, "genesis/", VERSIONS_MAX).await.map_err(failed)?;
     let mut versions = by_key(&listing);
     let mut line = Vec::new();
@@ -171,8 +172,10 @@ async fn find_genesis(
 ) -> Result<(Wanted, Genesis), FetchError> {
     for version in candidates.iter().filter(|version| version.bytes <= Genesis::BYTES_MAX) {
         let got = repository.store.get(&version.key, &version.version_id, Genesis::BYTES_MAX).await;
-        let bytes =
-            got.map_err(|source| SegmentError::Store { key: version.key.clone(), source })?;
+        let bytes = got.map_err(|source| SegmentError::Store {
+            key: version.key.clone(),
+            source: Box::new(source),
+        })?;
         let found = Digest::of(&bytes);
         let document = split(&bytes)
             .and_then(|(document, _)| serde_json::from_slice::<Genesis>(document).ok());

@@ -1,7 +1,7 @@
 //! A whole repository for the tests of everything that reads: one snapshot of the archive `shop`, written as a backup writes
 //! it, in a directory that is read like a bucket; and a store in front of it in which a test breaks what it likes.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
