@@ -11,7 +11,7 @@ use crate::{
     ConfigError, DatabaseUrl, Environment, defaults, file,
     password::{self, Login},
     schedule::Crontab,
-    value,
+    url, value,
 };
 
 /// A database of a PostgreSQL server.
@@ -20,7 +20,8 @@ use crate::{
 pub struct DatabaseConfig {
     /// Its label: the name it has here and in the bucket.
     pub name: Label,
-    /// Where it is.
+    /// Where it is; without options.
+    #[serde(deserialize_with = "url::without_options")]
     pub url: DatabaseUrl,
     /// A file that holds the password.
     pub password_file: Option<PathBuf>,

@@ -172,6 +172,12 @@ fn wrong_values_are_refused_with_line_and_column() {
         ("15 * * * *", "15 3 1 * 1", r#""15 3 1 * 1""#, "both"),
         ("Europe/Berlin", "Europe/Bielefeld", r#""Europe/Bielefeld""#, "time zone"),
         (r#"name = "bookings""#, r#"name = "Bookings""#, r#""Bookings""#, "label"),
+        (
+            r#""postgres://stonekeep@db.internal/bookings""#,
+            r#""postgres://stonekeep@db.internal/bookings?sslmode=require""#,
+            r#""postgres"#,
+            "settings of their own",
+        ),
         ("# jobs = 4", "jobs = 400", "400", "1 to 64"),
         (r#"# memory_budget = "160MiB""#, r#"memory_budget = "1MiB""#, r#""1MiB""#, "64MiB"),
         (

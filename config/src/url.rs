@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, fmt, os::unix::ffi::OsStringExt, path::PathBuf, str::FromStr};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error};
 
 use crate::TlsMode;
 
@@ -24,6 +24,16 @@ pub enum UrlError {
         "the URL holds a password, which anyone may read there: take it out, and put it into a password_file, ~/.pgpass (or the file PGPASSFILE names) or PGPASSWORD"
     )]
     Password,
+    /// Options in a configuration.
+    #[error(
+        "the URL has options behind a question mark: leave them out; tls, ca_file, client_cert_file and client_key_file are settings of their own"
+    )]
+    Options,
+    /// An option on a command line that is not about TLS.
+    #[error(
+        "the URL has an option other than sslmode, sslrootcert, sslcert and sslkey: leave it out"
+    )]
+    UnknownOption,
     /// An `sslmode` that we do not have.
     #[error("sslmode in the URL is not one of disable, require, verify-full")]
     SslMode,
@@ -44,14 +54,14 @@ pub struct TlsParameters {
 }
 
 impl DatabaseUrl {
-    /// Takes out of the URL what it says about TLS.
+    /// Takes out of the URL what it says about TLS. It may say nothing else: an option that is left alone would be one that
+    /// somebody believes in.
     ///
     /// # Errors
-    /// [`UrlError::SslMode`].
+    /// [`UrlError::SslMode`] and [`UrlError::UnknownOption`].
     pub fn take_tls(&self) -> Result<(Self, TlsParameters), UrlError> {
         let mut tls = TlsParameters::default();
         let Some((base, options)) = self.0.split_once('?') else { return Ok((self.clone(), tls)) };
-        let mut others = Vec::new();
         for option in options.split('&').filter(|option| !option.is_empty()) {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
             match name {
@@ -59,11 +69,10 @@ impl DatabaseUrl {
                 "sslrootcert" => tls.ca_file = Some(path(value)),
                 "sslcert" => tls.client_cert_file = Some(path(value)),
                 "sslkey" => tls.client_key_file = Some(path(value)),
-                _ => others.push(option),
+                _ => return Err(UrlError::UnknownOption),
             }
         }
-        let mark = if others.is_empty() { "" } else { "?" };
-        Ok((Self(format!("{base}{mark}{}", others.join("&"))), tls))
+        Ok((Self(base.to_owned()), tls))
     }
 
     /// Returns the URL as it was written.
@@ -99,6 +108,12 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
     }
+}
+
+/// Reads the URL of a configuration, which has no options.
+pub(crate) fn without_options<'de, D: Deserializer<'de>>(from: D) -> Result<DatabaseUrl, D::Error> {
+    let url = DatabaseUrl::deserialize(from)?;
+    if url.0.contains('?') { Err(D::Error::custom(UrlError::Options)) } else { Ok(url) }
 }
 
 fn mode(text: &str) -> Result<TlsMode, UrlError> {
@@ -170,9 +185,9 @@ mod tests {
 
     #[test]
     fn tls_is_taken_out_of_the_url() {
-        let url = "postgres://u@db/x?sslmode=verify-full&connect_timeout=3&sslrootcert=%2Fa%20b%25.pem&sslkey=100%";
+        let url = "postgres://u@db/x?sslmode=verify-full&sslrootcert=%2Fa%20b%25.pem&sslkey=100%";
         let (rest, tls) = url.parse::<DatabaseUrl>().expect("a URL").take_tls().expect("TLS");
-        assert_eq!(rest.as_str(), "postgres://u@db/x?connect_timeout=3");
+        assert_eq!(rest.as_str(), "postgres://u@db/x");
         assert_eq!(
             (tls.mode, tls.ca_file),
             (Some(TlsMode::VerifyFull), Some(PathBuf::from("/a b%.pem")))
@@ -185,6 +200,9 @@ mod tests {
         assert_eq!(plain.take_tls(), Ok((plain.clone(), TlsParameters::default())));
         let prefer = "postgres://u@db/x?sslmode=prefer".parse::<DatabaseUrl>().expect("a URL");
         assert_eq!(prefer.take_tls(), Err(UrlError::SslMode));
+        let other =
+            "postgres://u@db/x?sslmode=require&options=-crow_security%3Doff".parse::<DatabaseUrl>();
+        assert_eq!(other.expect("a URL").take_tls(), Err(UrlError::UnknownOption));
     }
 
     #[test]
