@@ -2,7 +2,6 @@
 //!
 //! What it expects was seen on real servers; a model that fails it is wrong. [`contract!`](crate::contract!) declares one test
 //! for each claim, so that they run side by side, each in a bucket of its own.
-#![expect(clippy::missing_panics_doc, reason = "each function is the body of a test")]
 
 use std::sync::Arc;
 
@@ -112,7 +111,6 @@ async fn bodies(store: &dyn ReadStore, versions: &[ObjectVersion]) -> Vec<String
     bodies
 }
 
-/// See the name.
 pub async fn a_bucket_is_made_once_with_object_lock(server: &dyn Server) {
     let store = server.absent().await;
     assert_eq!(store.create_bucket().await.ok(), Some(Created::New));
@@ -121,35 +119,28 @@ pub async fn a_bucket_is_made_once_with_object_lock(server: &dyn Server) {
     assert!(lock.enabled && lock.default.is_none());
 }
 
-/// See the name.
 pub async fn a_bucket_without_object_lock_is_told(server: &dyn Server) {
     let store = server.without_lock().await;
-    let lock = store.bucket_lock().await.expect("the owner may read it");
-    assert!(!lock.enabled);
+    let told = store.bucket_lock().await.expect("the owner may read it");
+    assert!(!told.enabled);
     let made = store.create_bucket().await;
     assert!(matches!(made, Err(StoreError::NoObjectLock { .. })), "{made:?}");
-    let put = store.put(&key("a"), Bytes::from_static(b"x"), lock_of(server)).await;
+    let put = store.put(&key("a"), Bytes::from_static(b"x"), lock(server, 1)).await;
     assert!(matches!(put, Err(StoreError::NoObjectLock { .. })), "{put:?}");
 }
 
-fn lock_of(server: &dyn Server) -> Lock {
-    lock(server, 1)
-}
-
-/// See the name.
 pub async fn an_absent_bucket_is_told(server: &dyn Server) {
     let store = server.absent().await;
     let listed = store.list_versions("", None).await;
     assert!(matches!(listed, Err(StoreError::NoBucket { .. })), "{listed:?}");
-    let put = store.put(&key("a"), Bytes::new(), lock_of(server)).await;
+    let put = store.put(&key("a"), Bytes::new(), lock(server, 1)).await;
     assert!(matches!(put, Err(StoreError::NoBucket { .. })), "{put:?}");
-    let lock = store.bucket_lock().await;
-    assert!(matches!(lock, Err(StoreError::NoBucket { .. })), "{lock:?}");
+    let told = store.bucket_lock().await;
+    assert!(matches!(told, Err(StoreError::NoBucket { .. })), "{told:?}");
     let time = store.server_time().await;
     assert!(matches!(time, Err(StoreError::NoBucket { .. })), "{time:?}");
 }
 
-/// See the name.
 pub async fn a_strangers_bucket_is_denied(server: &dyn Server) {
     let store = vault(server).await;
     let version = put(server, &store, "a", "x").await;
@@ -160,7 +151,7 @@ pub async fn a_strangers_bucket_is_denied(server: &dyn Server) {
         stranger.head(&key("a"), &version).await.map(drop),
         stranger.retention(&key("a"), &version).await.map(drop),
         stranger.bucket_lock().await.map(drop),
-        stranger.put(&key("b"), Bytes::from_static(b"x"), lock_of(server)).await.map(drop),
+        stranger.put(&key("b"), Bytes::from_static(b"x"), lock(server, 1)).await.map(drop),
         stranger.extend(&key("a"), &version, lock(server, 2)).await,
         stranger.put_policy("{}").await,
         stranger.put_lifecycle(&[]).await,
@@ -173,7 +164,6 @@ pub async fn a_strangers_bucket_is_denied(server: &dyn Server) {
     assert!(stranger.server_time().await.is_ok(), "the time is told to whoever can sign");
 }
 
-/// See the name.
 pub async fn an_object_comes_back_by_version(server: &dyn Server) {
     let store = vault(server).await;
     let version = put(server, &store, "segments/1/a", "ciphertext").await;
@@ -185,7 +175,6 @@ pub async fn an_object_comes_back_by_version(server: &dyn Server) {
     assert_eq!(store.get(&key("empty"), &empty, 0).await.expect("it is there"), "");
 }
 
-/// See the name.
 pub async fn an_overwrite_hides_nothing(server: &dyn Server) {
     let store = vault(server).await;
     let first = put(server, &store, "a", "first").await;
@@ -199,7 +188,6 @@ pub async fn an_overwrite_hides_nothing(server: &dyn Server) {
     assert!(all.versions.is_sorted_by_key(|version| version.modified_at));
 }
 
-/// See the name.
 pub async fn a_delete_marker_hides_nothing(server: &dyn Server) {
     let store = vault(server).await;
     let version = put(server, &store, "a", "x").await;
@@ -207,7 +195,7 @@ pub async fn a_delete_marker_hides_nothing(server: &dyn Server) {
     let all = list_all(&*store, "", 100).await.expect("the owner may list");
     assert_eq!(bodies(&*store, &all.versions).await, ["x"]);
     assert!(!all.versions[0].is_latest);
-    assert_eq!(store.retention(&key("a"), &version).await.ok(), Some(Some(lock_of(server))));
+    assert_eq!(store.retention(&key("a"), &version).await.ok(), Some(Some(lock(server, 1))));
     assert_eq!(all.markers.len(), 1);
     let marker = &all.markers[0];
     assert_eq!(marker.key, key("a"));
@@ -217,7 +205,6 @@ pub async fn a_delete_marker_hides_nothing(server: &dyn Server) {
     assert!(matches!(head, Err(StoreError::NotFound { .. })), "{head:?}");
 }
 
-/// See the name.
 pub async fn an_unknown_version_is_not_found(server: &dyn Server) {
     let store = vault(server).await;
     let a = put(server, &store, "a", "x").await;
@@ -234,7 +221,6 @@ pub async fn an_unknown_version_is_not_found(server: &dyn Server) {
     }
 }
 
-/// See the name.
 pub async fn a_longer_object_is_not_read(server: &dyn Server) {
     let store = vault(server).await;
     let version = put(server, &store, "a", "eleven byte").await;
@@ -243,7 +229,6 @@ pub async fn a_longer_object_is_not_read(server: &dyn Server) {
     assert!(store.get(&key("a"), &version, 11).await.is_ok());
 }
 
-/// See the name.
 pub async fn a_lock_is_kept_and_read_back(server: &dyn Server) {
     let store = vault(server).await;
     let wanted = lock(server, 3);
@@ -256,7 +241,6 @@ pub async fn a_lock_is_kept_and_read_back(server: &dyn Server) {
     assert_eq!(receipt.map(|receipt| receipt.lock).ok(), Some(wanted));
 }
 
-/// See the name.
 pub async fn a_lock_can_be_extended_and_not_shortened(server: &dyn Server) {
     let store = vault(server).await;
     let version = put(server, &store, "a", "x").await;
@@ -268,14 +252,12 @@ pub async fn a_lock_can_be_extended_and_not_shortened(server: &dyn Server) {
     assert_eq!(store.retention(&key("a"), &version).await.ok(), Some(Some(longer)));
 }
 
-/// See the name.
 pub async fn a_lock_in_the_past_is_refused(server: &dyn Server) {
     let store = vault(server).await;
     let put = store.put(&key("a"), Bytes::from_static(b"x"), lock(server, -1)).await;
     assert!(matches!(put, Err(StoreError::Rejected { .. })), "{put:?}");
 }
 
-/// See the name.
 pub async fn an_object_without_lock_has_none(server: &dyn Server) {
     let store = vault(server).await;
     server.plant(&store, &key("a"), Bytes::from_static(b"x")).await;
@@ -287,7 +269,6 @@ pub async fn an_object_without_lock_has_none(server: &dyn Server) {
     assert_eq!(store.retention(&key("a"), version).await.ok(), Some(Some(wanted)));
 }
 
-/// See the name.
 pub async fn listings_keep_to_the_prefix(server: &dyn Server) {
     let store = vault(server).await;
     for at in ["manifests/a/1", "manifests/ab/1", "inventories/1/x"] {
@@ -300,7 +281,6 @@ pub async fn listings_keep_to_the_prefix(server: &dyn Server) {
     assert!(none.versions.is_empty() && none.markers.is_empty());
 }
 
-/// See the name.
 pub async fn long_listings_are_whole(server: &dyn Server) {
     let store = vault(server).await;
     // Several pages of the model, none of the keys at a page's end alone.
@@ -326,7 +306,6 @@ pub async fn long_listings_are_whole(server: &dyn Server) {
     assert_eq!(versions, 10);
 }
 
-/// See the name.
 pub async fn strange_keys_are_listed_as_they_are(server: &dyn Server) {
     let store = vault(server).await;
     let mut keys = ["a b", "a+b", "a%41", "a\u{1}b", "ä", "a&<b>", "a//b"].map(key);
@@ -340,7 +319,6 @@ pub async fn strange_keys_are_listed_as_they_are(server: &dyn Server) {
     assert_eq!(bodies(&*store, &all.versions).await, ["x"; 7]);
 }
 
-/// See the name.
 pub async fn the_servers_clock_is_told(server: &dyn Server) {
     let store = vault(server).await;
     let told = store.server_time().await.expect("the owner may ask");
@@ -348,7 +326,6 @@ pub async fn the_servers_clock_is_told(server: &dyn Server) {
     assert!(apart <= 5, "{told} is {apart} s off");
 }
 
-/// See the name.
 pub async fn the_bucket_takes_policy_and_rules(server: &dyn Server) {
     let store = vault(server).await;
     let bucket = store.bucket().clone();

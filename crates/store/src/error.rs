@@ -2,12 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use stonekeep_format::{
-    ErrorKind,
-    ids::{BucketName, IdError},
-    key::ObjectKey,
-    lock::Lock,
-};
+use stonekeep_format::{ErrorKind, ids::BucketName, key::ObjectKey, lock::Lock};
 
 type Source = Box<dyn Error + Send + Sync>;
 
@@ -135,9 +130,9 @@ pub enum StoreError {
         /// What the connection said.
         source: Source,
     },
-    /// The endpoint's certificate is not trusted.
+    /// The endpoint speaks no TLS, or its certificate is not trusted.
     #[error(
-        "the certificate of {endpoint} is not trusted: set ca_file to the authority that issued it, or correct the endpoint's name"
+        "no trusted TLS connection to {endpoint}: set ca_file to the authority that issued its certificate, or correct the endpoint"
     )]
     Untrusted {
         /// The endpoint.
@@ -298,9 +293,6 @@ pub enum OptionsError {
     /// No region.
     #[error("region is empty: set it to the bucket's region (us-east-1 if the server has none)")]
     Region,
-    /// A key, version or bucket from outside that cannot be one.
-    #[error(transparent)]
-    Id(#[from] IdError),
 }
 
 struct Told<'a>(Option<&'a Lock>);

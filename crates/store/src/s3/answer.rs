@@ -7,10 +7,7 @@ use aws_sdk_s3::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
 };
-use stonekeep_format::{
-    ids::{BucketName, IdError},
-    key::ObjectKey,
-};
+use stonekeep_format::{ids::BucketName, key::ObjectKey};
 
 use crate::{Answer, StoreError};
 
@@ -50,11 +47,6 @@ impl Call<'_> {
     /// Returns what is wrong with an answer that is none of an S3 server with versions.
     pub(super) fn bad_answer(&self, what: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
         StoreError::BadAnswer { action: self.action, source: what.into() }
-    }
-
-    /// As [`Call::bad_answer`], for a name in the answer that cannot be one.
-    pub(super) fn bad_id(&self, error: IdError) -> StoreError {
-        self.bad_answer(error)
     }
 
     /// Returns what an error answer means. Codes are those of the S3 API reference; where servers differ, the status decides.
@@ -99,6 +91,11 @@ impl Call<'_> {
     fn by_status(&self, source: Answer) -> StoreError {
         let (action, bucket) = (self.action, self.bucket.clone());
         match (source.status, self.key) {
+            // AWS does not look for a version whose id it cannot have made, as those of a copied bucket.
+            (400, Some(key)) if source.message.to_ascii_lowercase().contains("version id") => {
+                StoreError::NotFound { key: key.clone() }
+            }
+            (..=299, _) => self.bad_answer("a success that cannot be parsed"),
             // 405: the version is a delete marker.
             (404 | 405, Some(key)) => StoreError::NotFound { key: key.clone() },
             (412, Some(key)) => StoreError::Exists { key: key.clone() },
@@ -119,7 +116,7 @@ impl Call<'_> {
         if find::<CredentialsError>(source.as_ref()).is_some() {
             return StoreError::NoCredentials { source };
         }
-        if is_untrusted(source.as_ref()) {
+        if find::<rustls::Error>(source.as_ref()).is_some() {
             return StoreError::Untrusted { endpoint, source };
         }
         if never_connected(source.as_ref()) {
@@ -143,13 +140,6 @@ fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
 
 fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     chain(error).find_map(<dyn Error>::downcast_ref)
-}
-
-fn is_untrusted(error: &(dyn Error + 'static)) -> bool {
-    matches!(
-        find::<rustls::Error>(error),
-        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
-    )
 }
 
 /// Whether there was no connection at all. hyper keeps that in its text only, not in a type that can be named.

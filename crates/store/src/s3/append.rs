@@ -93,7 +93,7 @@ impl S3Store {
         match answer {
             // No version id: the bucket is not versioned, so it has no locks either.
             Ok(None) => Err(StoreError::NoObjectLock { bucket: self.bucket.clone() }),
-            Ok(Some(id)) => id.parse().map_err(|error| call.bad_id(error)),
+            Ok(Some(id)) => id.parse().map_err(|error| call.bad_answer(error)),
             Err(error) if error.code() == Some("InvalidRequest") => {
                 // AWS says why, Ceph does not: ask for the one reason worth telling.
                 let rejected = call.failed(error);

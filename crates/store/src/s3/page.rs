@@ -60,7 +60,7 @@ fn object_version(
     let bytes = version.size().and_then(|size| u64::try_from(size).ok());
     Ok(ObjectVersion {
         key,
-        version_id: version_id.map_err(|error| call.bad_id(error))?,
+        version_id: version_id.map_err(|error| call.bad_answer(error))?,
         bytes: bytes.ok_or_else(|| call.bad_answer("a version without a size"))?,
         modified_at: modified_at(version.last_modified(), call)?,
         is_latest: version.is_latest().unwrap_or(false),
@@ -75,7 +75,7 @@ fn delete_marker(
     let version_id = marker.version_id().unwrap_or("null").parse();
     Ok(DeleteMarker {
         key,
-        version_id: version_id.map_err(|error| call.bad_id(error))?,
+        version_id: version_id.map_err(|error| call.bad_answer(error))?,
         modified_at: modified_at(marker.last_modified(), call)?,
     })
 }
