@@ -120,7 +120,7 @@ pub(super) async fn decide(
     if destination.create && !info.creates_databases {
         return Err(RestoreError::MayNotCreate { role: info.role.clone() });
     }
-    let host = address(target);
+    let host = target.address();
     let database = target.database.clone();
     let source = catalog.server.system_identifier.as_deref();
     if let Some(reason) = same_server(source, info.system_identifier.as_deref()) {
@@ -143,11 +143,6 @@ pub(super) async fn decide(
         }
     }
     Ok(destination)
-}
-
-/// Returns the server's address as a person knows it.
-pub(super) fn address(target: &ConnectOptions) -> String {
-    format!("{}:{}", target.host, target.port)
 }
 
 fn same_server(source: Option<&str>, target: Option<&str>) -> Option<Reason> {
@@ -180,9 +175,10 @@ fn within(
         (None, DatabaseState::Occupied { mark: None, .. }) => {
             Ok(Destination { alone: false, ..destination })
         }
-        (None, _) => {
-            Err(RestoreError::Leftover { host: address(target), database: target.database.clone() })
-        }
+        (None, _) => Err(RestoreError::Leftover {
+            host: target.address(),
+            database: target.database.clone(),
+        }),
     }
 }
 
@@ -197,7 +193,7 @@ async fn beside(
     match (&state, continues(&state, snapshot)) {
         (DatabaseState::Absent, _) => Ok(Destination { create: true, ..destination }),
         (_, Some(resume)) => Ok(Destination { resume, ..destination }),
-        (_, None) => Err(RestoreError::Leftover { host: address(target), database: loading }),
+        (_, None) => Err(RestoreError::Leftover { host: target.address(), database: loading }),
     }
 }
 

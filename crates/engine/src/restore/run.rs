@@ -22,7 +22,7 @@ use super::{
     compare::{Comparison, is_loaded},
     content::load_content,
     content_bytes,
-    guard::{Destination, address},
+    guard::Destination,
     phase,
     plan::{LoadPlan, LoadTable},
     rows,
@@ -253,7 +253,7 @@ impl Run<'_> {
             }
         }
         let message =
-            format!("restored {} into {name:?} on {}", self.catalog.id, address(&self.plan.target));
+            format!("restored {} into {name:?} on {}", self.catalog.id, self.plan.target.address());
         context.tell(Event::Done { message });
         Ok(())
     }
@@ -286,7 +286,7 @@ impl Run<'_> {
         RestoreReport {
             label: self.catalog.label.clone(),
             snapshot: self.catalog.id.clone(),
-            host: address(&self.plan.target),
+            host: self.plan.target.address(),
             database: self.plan.target.database.clone(),
             tables: self.catalog.tables.len() as u64,
             tables_kept: self.tables_kept,
