@@ -7,6 +7,7 @@
 mod budget;
 mod commit;
 mod copy;
+mod large_objects;
 mod members;
 mod prepare;
 mod upload;
@@ -90,22 +91,30 @@ pub enum BackupError {
     #[error("cannot use the repository")]
     Repository(#[from] RepositoryError),
     /// The signer is not (or no longer) in the genesis.
-    #[error("the signer {fingerprint} may not sign in this repository now: its genesis does not list it; the owner must sign a genesis that does")]
+    #[error(
+        "the signer {fingerprint} may not sign in this repository now: its genesis does not list it; the owner must sign a genesis that does"
+    )]
     NotASigner {
         /// SHA-256 fingerprint of the configured key.
         fingerprint: String,
     },
     /// The configured recipients are not those the owner signed.
-    #[error("the recipients in the configuration are not those of the repository's genesis: whoever changed them must have the owner sign a new genesis")]
+    #[error(
+        "the recipients in the configuration are not those of the repository's genesis: whoever changed them must have the owner sign a new genesis"
+    )]
     RecipientsDiffer,
     /// The recipients cannot be used.
     #[error("the recipients cannot be used")]
     Recipients(#[source] CodecError),
     /// The bucket names the locks.
-    #[error("this repository's locks are set by the bucket (lock = \"bucket-default\"), which this version cannot write")]
+    #[error(
+        "this repository's locks are set by the bucket (lock = \"bucket-default\"), which this version cannot write"
+    )]
     BucketDefault,
     /// The bucket has no Object Lock.
-    #[error("bucket {bucket} has no Object Lock: it can only be had when a bucket is made, or by the provider's console; use another bucket")]
+    #[error(
+        "bucket {bucket} has no Object Lock: it can only be had when a bucket is made, or by the provider's console; use another bucket"
+    )]
     NoObjectLock {
         /// The bucket.
         bucket: String,
@@ -114,7 +123,9 @@ pub enum BackupError {
     #[error("no retention tier is configured: add a [[tier]]")]
     NoTier,
     /// A tier keeps for less than the repository's floor.
-    #[error("tier {tier:?} keeps for {keep_secs} s, less than the {floor_secs} s that the repository's genesis allows")]
+    #[error(
+        "tier {tier:?} keeps for {keep_secs} s, less than the {floor_secs} s that the repository's genesis allows"
+    )]
     BelowFloor {
         /// The tier.
         tier: String,
@@ -160,7 +171,9 @@ pub enum BackupError {
         what: String,
     },
     /// A lock ends before the promise it must outlive.
-    #[error("the lock of {key} ends at {retain_until}, before the promise ({promised_until}): the run took too long; no snapshot was made")]
+    #[error(
+        "the lock of {key} ends at {retain_until}, before the promise ({promised_until}): the run took too long; no snapshot was made"
+    )]
     PromiseOutlivesLock {
         /// The object.
         key: String,
@@ -170,7 +183,9 @@ pub enum BackupError {
         promised_until: DateTime<Utc>,
     },
     /// The manifest was put and it is unknown whether it is there.
-    #[error("the manifest {key} was sent and no answer came: the snapshot may exist or not; `stonekeep list` tells")]
+    #[error(
+        "the manifest {key} was sent and no answer came: the snapshot may exist or not; `stonekeep list` tells"
+    )]
     Uncertain {
         /// Its key.
         key: String,
@@ -197,7 +212,9 @@ impl BackupError {
             Self::Repository(source) => source.kind(),
             Self::Source { source, .. } => source.kind(),
             Self::Store { source, .. } => source.kind(),
-            Self::Lock(LockError::Skewed { .. }) | Self::PromiseOutlivesLock { .. } => ErrorKind::Unavailable,
+            Self::Lock(LockError::Skewed { .. }) | Self::PromiseOutlivesLock { .. } => {
+                ErrorKind::Unavailable
+            }
             Self::Cancelled | Self::Uncertain { .. } => ErrorKind::Unavailable,
             Self::NotASigner { .. } | Self::RecipientsDiffer => ErrorKind::Corrupt,
             Self::Incomplete { .. } => ErrorKind::Corrupt,
@@ -207,9 +224,11 @@ impl BackupError {
             | Self::NoTier
             | Self::BelowFloor { .. }
             | Self::Lock(_) => ErrorKind::Config,
-            Self::Seal(_) | Self::Inventory(_) | Self::Sign(_) | Self::Task(_) | Self::Internal(_) => {
-                ErrorKind::Internal
-            }
+            Self::Seal(_)
+            | Self::Inventory(_)
+            | Self::Sign(_)
+            | Self::Task(_)
+            | Self::Internal(_) => ErrorKind::Internal,
         }
     }
 }

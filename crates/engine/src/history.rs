@@ -11,7 +11,9 @@ use stonekeep_format::{
     manifest::Manifest,
     signature::{Found, SignatureError, SignedDocument, verify_document},
 };
-use stonekeep_store::{DeleteMarker, ObjectVersion, StoreError, Verified, list_all, oldest_verified};
+use stonekeep_store::{
+    DeleteMarker, ObjectVersion, StoreError, Verified, list_all, oldest_verified,
+};
 
 use crate::{
     Context,
@@ -54,10 +56,14 @@ impl std::str::FromStr for Selector {
             return Ok(Self::Latest);
         }
         if let Some(label) = text.strip_prefix("latest:") {
-            return label.parse().map(Self::LatestOf).map_err(|_| FindError::Selector(text.to_owned()));
+            return label
+                .parse()
+                .map(Self::LatestOf)
+                .map_err(|_| FindError::Selector(text.to_owned()));
         }
         let upper = text.to_ascii_uppercase();
-        let valid = (1..=26).contains(&upper.len()) && upper.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let valid = (1..=26).contains(&upper.len())
+            && upper.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if valid { Ok(Self::Id(upper)) } else { Err(FindError::Selector(text.to_owned())) }
     }
 }
@@ -67,7 +73,9 @@ impl std::str::FromStr for Selector {
 #[non_exhaustive]
 pub enum FindError {
     /// The text is no selector.
-    #[error("{0:?} names no snapshot: give latest, latest:LABEL, or the beginning of a snapshot id (see `stonekeep list`)")]
+    #[error(
+        "{0:?} names no snapshot: give latest, latest:LABEL, or the beginning of a snapshot id (see `stonekeep list`)"
+    )]
     Selector(String),
     /// `latest` of a repository with several labels.
     #[error("the repository holds several databases: say which one, as in latest:{}", .0.join(" or latest:"))]
@@ -108,11 +116,19 @@ impl History {
     /// # Errors
     /// [`RepositoryError::Store`] if the bucket cannot be listed or read. Objects that do not verify are no error: they are
     /// returned as planted.
-    pub async fn load(repository: &Repository, label: Option<&Label>, context: &Context) -> Result<Self, RepositoryError> {
-        let failed =
-            |source| RepositoryError::Store { bucket: repository.store.bucket().to_string(), source };
-        let prefix = label.map_or_else(|| "manifests/".to_owned(), |label| format!("manifests/{label}/"));
-        let listing = list_all(&*repository.store, &prefix, MANIFEST_VERSIONS_MAX).await.map_err(failed)?;
+    pub async fn load(
+        repository: &Repository,
+        label: Option<&Label>,
+        context: &Context,
+    ) -> Result<Self, RepositoryError> {
+        let failed = |source| RepositoryError::Store {
+            bucket: repository.store.bucket().to_string(),
+            source,
+        };
+        let prefix =
+            label.map_or_else(|| "manifests/".to_owned(), |label| format!("manifests/{label}/"));
+        let listing =
+            list_all(&*repository.store, &prefix, MANIFEST_VERSIONS_MAX).await.map_err(failed)?;
         let verified: Vec<_> = stream::iter(by_key(&listing))
             .map(|(key, versions)| async move {
                 let found = verify_key(repository, &key, &versions).await?;
@@ -127,28 +143,52 @@ impl History {
             history.take(&key, &versions, found);
         }
         for planted in &history.planted {
-            context.warn(format!("ignored version {} of {}: {}", planted.version_id, planted.key, planted.why));
+            context.warn(format!(
+                "ignored version {} of {}: {}",
+                planted.version_id, planted.key, planted.why
+            ));
         }
         Ok(history)
     }
 
-    fn take(&mut self, key: &ObjectKey, versions: &[ObjectVersion], found: Verified<Snapshot, SignatureError>) {
-        let Verified { value, planted } = found;
+    fn take(
+        &mut self,
+        key: &ObjectKey,
+        versions: &[ObjectVersion],
+        found: Verified<Snapshot, SignatureError>,
+    ) {
+        let Verified { value, planted, too_long } = found;
         for (version, why) in planted {
             self.plant(key, &version, why.to_string());
         }
+        for version in too_long {
+            self.plant(
+                key,
+                &version,
+                format!("longer than a manifest may be ({} bytes)", Manifest::BYTES_MAX),
+            );
+        }
         let Some((snapshot, version)) = value else { return };
         // What came later under the same key, signed or not, is an overwrite.
-        let overwrites = versions.iter().skip_while(|each| each.version_id != version.version_id).skip(1);
+        let overwrites =
+            versions.iter().skip_while(|each| each.version_id != version.version_id).skip(1);
         for later in overwrites {
-            self.plant(key, later, "an overwrite: an older version of this key is the snapshot".to_owned());
+            self.plant(
+                key,
+                later,
+                "an overwrite: an older version of this key is the snapshot".to_owned(),
+            );
         }
         self.versions.insert(snapshot.manifest.id.clone(), version);
         self.labels.entry(snapshot.manifest.label.clone()).or_default().push(snapshot);
     }
 
     fn plant(&mut self, key: &ObjectKey, version: &ObjectVersion, why: String) {
-        self.planted.push(Planted { key: key.clone(), version_id: version.version_id.clone(), why });
+        self.planted.push(Planted {
+            key: key.clone(),
+            version_id: version.version_id.clone(),
+            why,
+        });
     }
 
     /// Returns the snapshots of a label, oldest first.
@@ -180,14 +220,15 @@ impl History {
         }
     }
 
-    /// The newest is the one with the highest position, and of two with the same (a fork) the one committed later.
+    /// The newest is the one committed last, of whichever chain.
     fn newest_of(&self, label: &Label) -> Option<&Snapshot> {
         self.of(label).iter().max_by_key(|each| (each.manifest.committed_at, each.manifest.seq))
     }
 
     fn by_prefix(&self, prefix: &str) -> Result<&Snapshot, FindError> {
         let all = self.labels.values().flatten();
-        let matching: Vec<_> = all.filter(|each| each.manifest.id.as_str().starts_with(prefix)).collect();
+        let matching: Vec<_> =
+            all.filter(|each| each.manifest.id.as_str().starts_with(prefix)).collect();
         match matching[..] {
             [] => Err(FindError::NoSuchId(prefix.to_owned())),
             [one] => Ok(one),
@@ -215,9 +256,14 @@ async fn verify_key(
 
 /// The key repeats the manifest's position, chain and id; a signed manifest that says otherwise is not one we made.
 fn check_key(key: &ObjectKey, manifest: &Manifest) -> Result<(), SignatureError> {
-    let said = Place::Manifest(manifest.label.clone(), manifest.seq, manifest.chain, manifest.id.clone());
+    let said =
+        Place::Manifest(manifest.label.clone(), manifest.seq, manifest.chain, manifest.id.clone());
     if Place::of(key).as_ref() == Some(&said) {
         return Ok(());
     }
-    Err(SignatureError::Foreign { what: "place", found: format!("{said:?}"), wanted: key.to_string() })
+    Err(SignatureError::Foreign {
+        what: "place",
+        found: format!("{said:?}"),
+        wanted: key.to_string(),
+    })
 }

@@ -9,7 +9,9 @@ use stonekeep_format::{
     key::{ObjectKey, Place},
     signature::{Found, SignatureError, SignedDocument, Trust, verify_document},
 };
-use stonekeep_store::{Listing, ObjectVersion, ReadStore, StoreError, Verified, list_all, oldest_verified};
+use stonekeep_store::{
+    Listing, ObjectVersion, ReadStore, StoreError, Verified, list_all, oldest_verified,
+};
 
 use crate::Context;
 
@@ -32,13 +34,17 @@ pub struct Repository {
 #[non_exhaustive]
 pub enum RepositoryError {
     /// There is nothing under `genesis/`.
-    #[error("there is no repository in bucket {bucket}: no genesis under this prefix; check bucket and prefix, or run `stonekeep init` once")]
+    #[error(
+        "there is no repository in bucket {bucket}: no genesis under this prefix; check bucket and prefix, or run `stonekeep init` once"
+    )]
     NoGenesis {
         /// The bucket.
         bucket: String,
     },
     /// There are objects under `genesis/`, and none is signed by the owner.
-    #[error("the genesis in bucket {bucket} is not signed by the owner key in allowed_signers_file ({fingerprints}): a foreign repository, or a planted genesis")]
+    #[error(
+        "the genesis in bucket {bucket} is not signed by the owner key in allowed_signers_file ({fingerprints}): a foreign repository, or a planted genesis"
+    )]
     ForeignGenesis {
         /// The bucket.
         bucket: String,
@@ -49,7 +55,9 @@ pub enum RepositoryError {
         source: SignatureError,
     },
     /// A genesis does not follow the one before it.
-    #[error("genesis {n} does not continue genesis {before}: it names another predecessor or another repository")]
+    #[error(
+        "genesis {n} does not continue genesis {before}: it names another predecessor or another repository"
+    )]
     BrokenGenesis {
         /// Its number.
         n: u32,
@@ -76,7 +84,9 @@ impl RepositoryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoGenesis { .. } => ErrorKind::Config,
-            Self::ForeignGenesis { .. } | Self::BrokenGenesis { .. } | Self::Signer(_) => ErrorKind::Corrupt,
+            Self::ForeignGenesis { .. } | Self::BrokenGenesis { .. } | Self::Signer(_) => {
+                ErrorKind::Corrupt
+            }
             Self::Store { source, .. } => source.kind(),
         }
     }
@@ -98,7 +108,11 @@ impl Repository {
     ///
     /// # Errors
     /// [`RepositoryError`]: there is none, or none that the owner signed.
-    pub async fn open(store: Arc<dyn ReadStore>, owner: &Trust, context: &Context) -> Result<Self, RepositoryError> {
+    pub async fn open(
+        store: Arc<dyn ReadStore>,
+        owner: &Trust,
+        context: &Context,
+    ) -> Result<Self, RepositoryError> {
         let bucket = store.bucket().to_string();
         let failed = |source| RepositoryError::Store { bucket: bucket.clone(), source };
         let listing = list_all(&*store, "genesis/", GENESIS_VERSIONS_MAX).await.map_err(failed)?;
@@ -141,7 +155,10 @@ fn newest(found: BTreeMap<u32, (Genesis, Digest)>) -> Result<Option<Genesis>, Re
             }
         };
         if !follows || genesis.n != n {
-            return Err(RepositoryError::BrokenGenesis { n, before: before.map_or(0, |(last, ..)| last) });
+            return Err(RepositoryError::BrokenGenesis {
+                n,
+                before: before.map_or(0, |(last, ..)| last),
+            });
         }
         before = Some((n, genesis, digest));
     }

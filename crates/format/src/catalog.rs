@@ -189,7 +189,10 @@ impl TryFrom<String> for Text {
         let mut out = parts.next().unwrap_or_default().as_bytes().to_vec();
         for part in parts {
             let digits = part.get(..2).ok_or("a % is not followed by two hexadecimal digits")?;
-            out.push(u8::from_str_radix(digits, 16).map_err(|_| "a % is not followed by two hexadecimal digits")?);
+            out.push(
+                u8::from_str_radix(digits, 16)
+                    .map_err(|_| "a % is not followed by two hexadecimal digits")?,
+            );
             out.extend_from_slice(&part.as_bytes()[2..]);
         }
         Ok(Self(out))

@@ -47,9 +47,12 @@ pub fn examine(manifests: &[Verified], now: DateTime<Utc>) -> ChainReport {
         manifests.iter().map(|each| (&each.manifest.id, each.digest)).collect();
     let heads = heads(manifests);
     let mut report = ChainReport { forks: forks(&heads), ..ChainReport::default() };
-    let named = manifests.iter().flat_map(|each| each.manifest.live.iter().chain(&each.manifest.previous));
-    let absent: BTreeMap<&SnapshotId, &Link> =
-        named.filter(|link| !present.contains(&(&link.id, link.digest))).map(|link| (&link.id, link)).collect();
+    let named =
+        manifests.iter().flat_map(|each| each.manifest.live.iter().chain(&each.manifest.previous));
+    let absent: BTreeMap<&SnapshotId, &Link> = named
+        .filter(|link| !present.contains(&(&link.id, link.digest)))
+        .map(|link| (&link.id, link))
+        .collect();
     for link in absent.into_values() {
         if link.promised_until > now {
             report.gaps.push(link.clone());
@@ -64,9 +67,12 @@ pub fn examine(manifests: &[Verified], now: DateTime<Utc>) -> ChainReport {
 /// Returns the manifests that no other names as its previous, newest first.
 #[must_use]
 pub fn heads(manifests: &[Verified]) -> Vec<&Verified> {
-    let followed: BTreeSet<Digest> =
-        manifests.iter().flat_map(|each| each.manifest.previous.iter().map(|link| link.digest)).collect();
-    let mut heads: Vec<_> = manifests.iter().filter(|each| !followed.contains(&each.digest)).collect();
+    let followed: BTreeSet<Digest> = manifests
+        .iter()
+        .flat_map(|each| each.manifest.previous.iter().map(|link| link.digest))
+        .collect();
+    let mut heads: Vec<_> =
+        manifests.iter().filter(|each| !followed.contains(&each.digest)).collect();
     heads.sort_by_key(|head| std::cmp::Reverse((head.manifest.seq, head.manifest.committed_at)));
     heads
 }
@@ -76,7 +82,11 @@ fn forks(heads: &[&Verified]) -> Vec<Fork> {
     for head in heads {
         by_chain.entry(head.manifest.chain).or_default().push(head.manifest.id.clone());
     }
-    by_chain.into_iter().filter(|(_, heads)| heads.len() > 1).map(|(chain, heads)| Fork { chain, heads }).collect()
+    by_chain
+        .into_iter()
+        .filter(|(_, heads)| heads.len() > 1)
+        .map(|(chain, heads)| Fork { chain, heads })
+        .collect()
 }
 
 /// The place of the next snapshot.
@@ -139,7 +149,8 @@ mod tests {
     /// Commits one more snapshot as a writer that sees `history` would.
     fn commit(history: &[Verified], hours: i64, keep_hours: u64) -> Verified {
         let place = next(history, at(hours), chain_id(1));
-        let mut manifest = manifest(place.seq, place.chain, at(hours), Duration::from_secs(keep_hours * 3600));
+        let mut manifest =
+            manifest(place.seq, place.chain, at(hours), Duration::from_secs(keep_hours * 3600));
         manifest.previous = place.previous;
         manifest.live = place.live;
         let digest = Digest::of(&serde_json::to_vec(&manifest).expect("JSON"));
@@ -170,7 +181,8 @@ mod tests {
         assert_eq!(examine(&history, at(5)).gaps, [lost.manifest.link(lost.digest)]);
         history.push(commit(&history, 6, 100));
         let newest_alone = history.split_off(4);
-        let named: Vec<_> = examine(&newest_alone, at(7)).gaps.into_iter().map(|link| link.id).collect();
+        let named: Vec<_> =
+            examine(&newest_alone, at(7)).gaps.into_iter().map(|link| link.id).collect();
         assert!(named.contains(&lost.manifest.id));
     }
 

@@ -31,10 +31,14 @@ pub enum CodecError {
     #[error("{0:?} is not an age recipient (age1…): make one with age-keygen")]
     Recipient(String),
     /// A text is a *secret* key. It is not repeated.
-    #[error("an age identity (secret key) stands where a recipient belongs: put the public key (age1…) there")]
+    #[error(
+        "an age identity (secret key) stands where a recipient belongs: put the public key (age1…) there"
+    )]
     IdentityAsRecipient,
     /// Fewer than two recipients.
-    #[error("{0} recipient(s) given: two or more are needed, so that losing one identity does not lose the backups")]
+    #[error(
+        "{0} recipient(s) given: two or more are needed, so that losing one identity does not lose the backups"
+    )]
     TooFewRecipients(usize),
     /// One recipient twice.
     #[error("the recipient {0} is given twice: two different ones are needed")]
@@ -143,7 +147,11 @@ impl SegmentKeyer {
     /// Derives the key from `signer`, for the segments of `label` sealed to `recipients`.
     #[must_use]
     pub fn new(signer: &Signer, label: Label, recipients: &Recipients) -> Self {
-        Self { key: signer.derive_secret(Self::CONTEXT), label, recipients: recipients.fingerprint() }
+        Self {
+            key: signer.derive_secret(Self::CONTEXT),
+            label,
+            recipients: recipients.fingerprint(),
+        }
     }
 
     /// Returns the id of a segment: keyed BLAKE3 over label, zero byte, recipients' fingerprint, kind, zero byte, plaintext.
@@ -207,7 +215,12 @@ pub type Identities = [Box<dyn age::Identity + Send + Sync>];
 /// # Errors
 /// [`CodecError::Damaged`], [`CodecError::WrongIdentity`], [`CodecError::Decrypt`], [`CodecError::TooLong`],
 /// [`CodecError::Truncated`].
-pub fn open(sealed: &[u8], digest: Digest, plain_bytes: u64, identities: &Identities) -> Result<Vec<u8>, CodecError> {
+pub fn open(
+    sealed: &[u8],
+    digest: Digest,
+    plain_bytes: u64,
+    identities: &Identities,
+) -> Result<Vec<u8>, CodecError> {
     let found = Digest::of(sealed);
     if found != digest {
         return Err(CodecError::Damaged { found, wanted: digest });
@@ -217,11 +230,16 @@ pub fn open(sealed: &[u8], digest: Digest, plain_bytes: u64, identities: &Identi
     let opened = decryptor.decrypt(all).map_err(open_error)?;
     let decoder = zstd::Decoder::new(opened).map_err(CodecError::Decrypt)?;
     let mut plaintext = Vec::new();
-    decoder.take(plain_bytes.saturating_add(1)).read_to_end(&mut plaintext).map_err(CodecError::Decrypt)?;
+    decoder
+        .take(plain_bytes.saturating_add(1))
+        .read_to_end(&mut plaintext)
+        .map_err(CodecError::Decrypt)?;
     match (plaintext.len() as u64).cmp(&plain_bytes) {
         std::cmp::Ordering::Equal => Ok(plaintext),
         std::cmp::Ordering::Greater => Err(CodecError::TooLong(plain_bytes)),
-        std::cmp::Ordering::Less => Err(CodecError::Truncated { found: plaintext.len() as u64, wanted: plain_bytes }),
+        std::cmp::Ordering::Less => {
+            Err(CodecError::Truncated { found: plaintext.len() as u64, wanted: plain_bytes })
+        }
     }
 }
 
@@ -243,7 +261,8 @@ mod tests {
     }
 
     fn recipients(identities: &[&age::x25519::Identity]) -> Recipients {
-        let texts: Vec<String> = identities.iter().map(|each| each.to_public().to_string()).collect();
+        let texts: Vec<String> =
+            identities.iter().map(|each| each.to_public().to_string()).collect();
         Recipients::parse(&texts).expect("two recipients")
     }
 
@@ -256,9 +275,13 @@ mod tests {
         let (a, b) = (identity(), identity());
         let sealed = seal(b"rows", 3, &recipients(&[&a, &b])).expect("sealed");
         for identity in [a, b] {
-            assert_eq!(open(&sealed.bytes, sealed.digest, 4, &one(identity)).expect("opens"), b"rows");
+            assert_eq!(
+                open(&sealed.bytes, sealed.digest, 4, &one(identity)).expect("opens"),
+                b"rows"
+            );
         }
-        let error = open(&sealed.bytes, sealed.digest, 4, &one(identity())).expect_err("a stranger");
+        let error =
+            open(&sealed.bytes, sealed.digest, 4, &one(identity())).expect_err("a stranger");
         assert!(matches!(error, CodecError::WrongIdentity(_)));
     }
 
@@ -277,13 +300,20 @@ mod tests {
         let (a, b) = (identity(), identity());
         let text = |identity: &age::x25519::Identity| identity.to_public().to_string();
         assert!(matches!(Recipients::parse(&[text(&a)]), Err(CodecError::TooFewRecipients(1))));
-        assert!(matches!(Recipients::parse(&[text(&a), text(&a)]), Err(CodecError::SameRecipient(_))));
-        assert!(matches!(Recipients::parse(&["x".into(), text(&a)]), Err(CodecError::Recipient(_))));
+        assert!(matches!(
+            Recipients::parse(&[text(&a), text(&a)]),
+            Err(CodecError::SameRecipient(_))
+        ));
+        assert!(matches!(
+            Recipients::parse(&["x".into(), text(&a)]),
+            Err(CodecError::Recipient(_))
+        ));
         use age::secrecy::ExposeSecret;
         let secret = a.to_string().expose_secret().to_owned();
         let error = Recipients::parse(&[secret.clone(), text(&b)]).expect_err("a secret key");
         assert!(!error.to_string().contains(&secret[20..]));
-        let orders = [[text(&a), text(&b)], [text(&b), text(&a)]].map(|texts| Recipients::parse(&texts).expect("two"));
+        let orders = [[text(&a), text(&b)], [text(&b), text(&a)]]
+            .map(|texts| Recipients::parse(&texts).expect("two"));
         assert_eq!(orders[0].fingerprint(), orders[1].fingerprint());
     }
 
@@ -295,18 +325,27 @@ mod tests {
         let plaintext = b"1\tone\n".repeat(10_000);
         let sealed = seal(&plaintext, 3, &recipients(&[&a, &b])).expect("sealed");
         std::fs::write(dir.path().join("segment"), &sealed.bytes).expect("written");
-        std::fs::write(dir.path().join("identity"), a.to_string().expose_secret()).expect("written");
+        std::fs::write(dir.path().join("identity"), a.to_string().expose_secret())
+            .expect("written");
         let output = std::process::Command::new("sh")
             .args(["-c", "age -d -i identity segment | zstd -d"])
             .current_dir(dir.path())
             .output()
             .expect("age and zstd run");
-        assert!(output.status.success() && output.stdout == plaintext, "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success() && output.stdout == plaintext,
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     #[test]
     fn ids_depend_on_all_that_makes_content_differ() {
-        let key = |byte| SegmentKeyer { key: [byte; 32], label: "a".parse().expect("a label"), recipients: Digest::of(b"r") };
+        let key = |byte| SegmentKeyer {
+            key: [byte; 32],
+            label: "a".parse().expect("a label"),
+            recipients: Digest::of(b"r"),
+        };
         let base = key(1).id(SegmentKind::Rows, b"x");
         let mut other_label = key(1);
         other_label.label = "b".parse().expect("a label");

@@ -122,7 +122,12 @@ impl Genesis {
         let mut trust = Trust::none();
         let namespaces = [Namespace::Manifest, Namespace::Attempt, Namespace::Prove];
         for signer in &self.signers {
-            trust.allow(&signer.public_key, &namespaces, Some(signer.valid_from), signer.valid_until)?;
+            trust.allow(
+                &signer.public_key,
+                &namespaces,
+                Some(signer.valid_from),
+                signer.valid_until,
+            )?;
         }
         Ok(trust)
     }

@@ -142,7 +142,9 @@ fn is_label(text: &str) -> bool {
     let bytes = text.as_bytes();
     (1..=63).contains(&bytes.len())
         && bytes[0].is_ascii_alphanumeric()
-        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'))
+        && bytes.iter().all(|b| {
+            b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.')
+        })
 }
 
 text_id!(
@@ -259,7 +261,10 @@ mod tests {
 
     #[test]
     fn snapshot_ids_sort_by_time() {
-        let at = |secs| chrono::DateTime::from_timestamp(secs, 0).expect("a small number of seconds is an instant");
+        let at = |secs| {
+            chrono::DateTime::from_timestamp(secs, 0)
+                .expect("a small number of seconds is an instant")
+        };
         let (early, late) = (SnapshotId::new(at(1_000), u128::MAX), SnapshotId::new(at(1_001), 0));
         assert!(early < late);
         assert_eq!(early.as_str().parse(), Ok(early.clone()));

@@ -158,21 +158,30 @@ impl Inventory {
     ///
     /// # Errors
     /// [`InventoryError`]: the bytes are not that inventory.
-    pub fn load(stored: &[u8], wanted: Digest, repository: RepositoryId, id: &SnapshotId) -> Result<Self, InventoryError> {
+    pub fn load(
+        stored: &[u8],
+        wanted: Digest,
+        repository: RepositoryId,
+        id: &SnapshotId,
+    ) -> Result<Self, InventoryError> {
         let found = Digest::of(stored);
         if found != wanted {
             return Err(InventoryError::Digest { found, wanted });
         }
         let decoder = zstd::Decoder::new(stored).map_err(InventoryError::Unpack)?;
         let mut json = Vec::new();
-        decoder.take(INVENTORY_PLAIN_BYTES_MAX).read_to_end(&mut json).map_err(InventoryError::Unpack)?;
+        decoder
+            .take(INVENTORY_PLAIN_BYTES_MAX)
+            .read_to_end(&mut json)
+            .map_err(InventoryError::Unpack)?;
         let inventory: Self = serde_json::from_slice(&json).map_err(InventoryError::Document)?;
         inventory.check(repository, id)?;
         Ok(inventory)
     }
 
     fn check(&self, repository: RepositoryId, id: &SnapshotId) -> Result<(), InventoryError> {
-        let foreign = |found: String, wanted: String| Err(InventoryError::Foreign { found, wanted });
+        let foreign =
+            |found: String, wanted: String| Err(InventoryError::Foreign { found, wanted });
         if self.format != Self::FORMAT {
             return foreign(self.format.clone(), Self::FORMAT.to_owned());
         }
@@ -182,7 +191,11 @@ impl Inventory {
         if self.id != *id {
             return foreign(self.id.to_string(), id.to_string());
         }
-        let wrong = |segment: &&Segment| (segment.kind == SegmentKind::Rows) != segment.member.is_some();
-        self.segments.iter().find(wrong).map_or(Ok(()), |segment| Err(InventoryError::Member(segment.id)))
+        let wrong =
+            |segment: &&Segment| (segment.kind == SegmentKind::Rows) != segment.member.is_some();
+        self.segments
+            .iter()
+            .find(wrong)
+            .map_or(Ok(()), |segment| Err(InventoryError::Member(segment.id)))
     }
 }

@@ -123,7 +123,9 @@ impl Place {
                 let chain = fields.next()?.parse().ok()?;
                 Self::Manifest(label.parse().ok()?, seq, chain, fields.next()?.parse().ok()?)
             }
-            ("inventories", class, Some(id)) => Self::Inventory(class.parse().ok()?, id.parse().ok()?),
+            ("inventories", class, Some(id)) => {
+                Self::Inventory(class.parse().ok()?, id.parse().ok()?)
+            }
             ("segments", class, Some(name)) => {
                 let (id, nonce) = name.split_once('-')?;
                 Self::Segment(class.parse().ok()?, id.parse().ok()?, nonce.parse().ok()?)

@@ -56,7 +56,8 @@ impl Lock {
     /// Whether this lock, as read back from the server, is at least as strong and as long as `wanted`.
     #[must_use]
     pub fn satisfies(&self, wanted: &Self) -> bool {
-        let strong_enough = self.mode == LockMode::Compliance || wanted.mode == LockMode::Governance;
+        let strong_enough =
+            self.mode == LockMode::Compliance || wanted.mode == LockMode::Governance;
         strong_enough && self.retain_until >= wanted.retain_until
     }
 }
@@ -77,7 +78,9 @@ pub enum LockError {
     #[error("a lock until {0} is refused: some servers cannot represent dates from 2100 on")]
     TooFar(DateTime<Utc>),
     /// The clocks of host and server disagree.
-    #[error("the host's clock and the storage server's differ by {secs} s (limit 300 s): set the host's clock")]
+    #[error(
+        "the host's clock and the storage server's differ by {secs} s (limit 300 s): set the host's clock"
+    )]
     Skewed {
         /// How far apart they are.
         secs: u64,
@@ -188,9 +191,9 @@ impl Class {
 impl FromStr for Class {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
-        Self::ladder()
-            .find(|class| class.to_string() == text)
-            .ok_or_else(|| IdError::new("lock class", "1 2 3 4 5 6 8 10 12 16 20 24 32 and so on", text))
+        Self::ladder().find(|class| class.to_string() == text).ok_or_else(|| {
+            IdError::new("lock class", "1 2 3 4 5 6 8 10 12 16 20 24 32 and so on", text)
+        })
     }
 }
 
@@ -225,7 +228,8 @@ mod tests {
     #[test]
     fn a_lock_ends_after_the_promise_of_a_run_that_took_a_day() {
         let start = at("2028-02-28T12:00:00.9Z");
-        let lock = lock_for(start, days(7), Duration::ZERO, cap(days(7)), LockMode::Compliance).expect("within the cap");
+        let lock = lock_for(start, days(7), Duration::ZERO, cap(days(7)), LockMode::Compliance)
+            .expect("within the cap");
         let committed = start + TimeDelta::hours(24);
         assert!(lock.retain_until >= promised_until(committed, days(7)));
         assert_eq!(lock.retain_until.timestamp_subsec_nanos(), 0);
@@ -235,7 +239,10 @@ mod tests {
     fn locks_into_2100_and_above_the_cap_are_refused() {
         let start = at("2090-01-01T00:00:00Z");
         let long = days(3660);
-        assert!(matches!(lock_for(start, long, Duration::ZERO, cap(long), LockMode::Compliance), Err(LockError::TooFar(_))));
+        assert!(matches!(
+            lock_for(start, long, Duration::ZERO, cap(long), LockMode::Compliance),
+            Err(LockError::TooFar(_))
+        ));
         let above = lock_for(start, days(30), days(30), days(40), LockMode::Compliance);
         assert_eq!(above, Err(LockError::AboveCap { asked_days: 61, cap_days: 40 }));
     }
@@ -244,8 +251,14 @@ mod tests {
     fn skew_is_refused_both_ways() {
         let server = at("2026-11-21T00:00:00Z");
         assert!(check_skew(server + TimeDelta::seconds(300), server).is_ok());
-        assert_eq!(check_skew(server + TimeDelta::seconds(301), server), Err(LockError::Skewed { secs: 301 }));
-        assert_eq!(check_skew(server - TimeDelta::seconds(301), server), Err(LockError::Skewed { secs: 301 }));
+        assert_eq!(
+            check_skew(server + TimeDelta::seconds(301), server),
+            Err(LockError::Skewed { secs: 301 })
+        );
+        assert_eq!(
+            check_skew(server - TimeDelta::seconds(301), server),
+            Err(LockError::Skewed { secs: 301 })
+        );
     }
 
     #[test]

@@ -154,7 +154,13 @@ impl Manifest {
     /// Returns this snapshot as another manifest names it; `digest` is of the manifest object as stored.
     #[must_use]
     pub fn link(&self, digest: Digest) -> Link {
-        Link { seq: self.seq, chain: self.chain, id: self.id.clone(), digest, promised_until: self.promised_until }
+        Link {
+            seq: self.seq,
+            chain: self.chain,
+            id: self.id.clone(),
+            digest,
+            promised_until: self.promised_until,
+        }
     }
 }
 
@@ -168,7 +174,12 @@ pub(crate) mod fixture {
     };
 
     /// Returns a manifest without history, committed at `at`; `seq` makes its id.
-    pub(crate) fn manifest(seq: Seq, chain: ChainId, at: DateTime<Utc>, keep: Duration) -> Manifest {
+    pub(crate) fn manifest(
+        seq: Seq,
+        chain: ChainId,
+        at: DateTime<Utc>,
+        keep: Duration,
+    ) -> Manifest {
         let label: Label = "bookings".parse().expect("a label");
         let id = SnapshotId::new(at, u128::from(seq.0));
         let lock = Lock { mode: LockMode::Compliance, retain_until: at + keep * 2 };
@@ -213,7 +224,8 @@ mod tests {
     #[test]
     fn a_year_of_hourly_snapshots_fits() {
         let at = "2026-11-21T00:00:00Z".parse().expect("a date");
-        let mut manifest = fixture::manifest(Seq(1), ChainId::from_bytes([1; 8]), at, Duration::from_secs(3600));
+        let mut manifest =
+            fixture::manifest(Seq(1), ChainId::from_bytes([1; 8]), at, Duration::from_secs(3600));
         manifest.live = vec![manifest.link(Digest::of(b"m")); 8_760];
         let bytes = serde_json::to_vec(&manifest).expect("JSON").len() as u64;
         assert!(bytes < Manifest::BYTES_MAX, "{bytes}");
@@ -222,9 +234,13 @@ mod tests {
     #[test]
     fn instants_are_written_in_rfc_3339() {
         let at = "2026-11-21T00:00:00Z".parse().expect("a date");
-        let manifest = fixture::manifest(Seq(7), ChainId::from_bytes([1; 8]), at, Duration::from_secs(3600));
+        let manifest =
+            fixture::manifest(Seq(7), ChainId::from_bytes([1; 8]), at, Duration::from_secs(3600));
         let json = serde_json::to_string(&manifest).expect("JSON");
-        assert!(json.contains(r#""promised_until":"2026-11-21T01:00:00Z""#) && json.contains(r#""keep_secs":3600"#));
+        assert!(
+            json.contains(r#""promised_until":"2026-11-21T01:00:00Z""#)
+                && json.contains(r#""keep_secs":3600"#)
+        );
         assert_eq!(serde_json::from_str::<Manifest>(&json).expect("reads back"), manifest);
     }
 }

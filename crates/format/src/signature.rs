@@ -79,7 +79,9 @@ pub enum SignatureError {
     #[error("the object carries no readable SSH signature")]
     Unsigned,
     /// The signature is of a key that is not allowed for this namespace, or not at this time.
-    #[error("the object is signed by {fingerprint}, which may not sign {namespace} objects at {at}")]
+    #[error(
+        "the object is signed by {fingerprint}, which may not sign {namespace} objects at {at}"
+    )]
     NotAllowed {
         /// SHA-256 fingerprint of the key.
         fingerprint: String,
@@ -139,7 +141,9 @@ impl Signer {
         let key = PrivateKey::from_openssh(pem)
             .map_err(|_| SignatureError::Key("not an OpenSSH private key".to_owned()))?;
         if key.is_encrypted() {
-            return Err(SignatureError::Key("the private key is protected by a passphrase".to_owned()));
+            return Err(SignatureError::Key(
+                "the private key is protected by a passphrase".to_owned(),
+            ));
         }
         if key.key_data().ed25519().is_none() {
             return Err(SignatureError::Key(
@@ -154,7 +158,9 @@ impl Signer {
     /// # Errors
     /// [`SignatureError::Sign`] if the key cannot be encoded, which no parsed key shows.
     pub fn public_line(&self) -> Result<String, SignatureError> {
-        PublicKey::from(self.0.public_key().key_data().clone()).to_openssh().map_err(SignatureError::Sign)
+        PublicKey::from(self.0.public_key().key_data().clone())
+            .to_openssh()
+            .map_err(SignatureError::Sign)
     }
 
     /// Returns `SHA256:…` as ssh-keygen prints it.
@@ -169,7 +175,8 @@ impl Signer {
     #[must_use]
     pub fn derive_secret(&self, context: &'static str) -> [u8; 32] {
         // `from_openssh` admits Ed25519 only; any other key would derive from nothing, so it is told apart by its public key.
-        let seed = self.0.key_data().ed25519().map(|pair| pair.private.to_bytes()).unwrap_or_default();
+        let seed =
+            self.0.key_data().ed25519().map(|pair| pair.private.to_bytes()).unwrap_or_default();
         blake3::derive_key(context, &seed)
     }
 
@@ -178,7 +185,8 @@ impl Signer {
     /// # Errors
     /// [`SignatureError::Sign`].
     pub fn sign(&self, namespace: Namespace, message: &[u8]) -> Result<String, SignatureError> {
-        let signature = self.0.sign(namespace.as_str(), HASH, message).map_err(SignatureError::Sign)?;
+        let signature =
+            self.0.sign(namespace.as_str(), HASH, message).map_err(SignatureError::Sign)?;
         signature.to_pem(LineEnding::LF).map_err(SignatureError::Sign)
     }
 }
@@ -221,7 +229,9 @@ impl Trust {
             trust.0.extend(allowed);
         }
         if trust.0.is_empty() {
-            return Err(SignatureError::Key(format!("no line names the principal \"{OWNER_PRINCIPAL}\"")));
+            return Err(SignatureError::Key(format!(
+                "no line names the principal \"{OWNER_PRINCIPAL}\""
+            )));
         }
         Ok(trust)
     }
@@ -249,7 +259,18 @@ impl Trust {
         self.0.iter().map(|allowed| allowed.key.fingerprint(HashAlg::Sha256).to_string()).collect()
     }
 
-    fn allows(&self, key: &ssh_key::public::KeyData, namespace: Namespace, at: DateTime<Utc>) -> Option<&PublicKey> {
+    /// Whether what `signer` signs at `at` in `namespace` would be believed.
+    #[must_use]
+    pub fn allows_signer(&self, signer: &Signer, namespace: Namespace, at: DateTime<Utc>) -> bool {
+        self.allows(signer.0.public_key().key_data(), namespace, at).is_some()
+    }
+
+    fn allows(
+        &self,
+        key: &ssh_key::public::KeyData,
+        namespace: Namespace,
+        at: DateTime<Utc>,
+    ) -> Option<&PublicKey> {
         let fits = |allowed: &&Allowed| {
             allowed.key.key_data() == key
                 && allowed.namespaces.as_ref().is_none_or(|set| set.contains(namespace.as_str()))
@@ -264,7 +285,10 @@ impl Trust {
 ///
 /// # Errors
 /// [`SignatureError::Sign`] and [`SignatureError::Document`].
-pub fn sign_document<T: SignedDocument>(document: &T, signer: &Signer) -> Result<Vec<u8>, SignatureError> {
+pub fn sign_document<T: SignedDocument>(
+    document: &T,
+    signer: &Signer,
+) -> Result<Vec<u8>, SignatureError> {
     let body = document_body(document)?;
     let armour = signer.sign(T::NAMESPACE, &body)?;
     Ok(join(body, &armour))
@@ -301,17 +325,21 @@ pub struct Found<'a> {
 ///
 /// # Errors
 /// [`SignatureError`]: the object is not a document of this kind, signed by a trusted key, for this place.
-pub fn verify_document<T: SignedDocument>(bytes: &[u8], found: Found<'_>, trust: &Trust) -> Result<T, SignatureError> {
+pub fn verify_document<T: SignedDocument>(
+    bytes: &[u8],
+    found: Found<'_>,
+    trust: &Trust,
+) -> Result<T, SignatureError> {
     let (body, armour) = split(bytes).ok_or(SignatureError::Unsigned)?;
     let signature = SshSig::from_pem(armour).map_err(|_| SignatureError::Unsigned)?;
     let document: T = serde_json::from_slice(body).map_err(SignatureError::Document)?;
-    let key = trust.allows(signature.public_key(), T::NAMESPACE, document.signed_at()).ok_or_else(|| {
-        SignatureError::NotAllowed {
+    let key = trust.allows(signature.public_key(), T::NAMESPACE, document.signed_at()).ok_or_else(
+        || SignatureError::NotAllowed {
             fingerprint: signature.public_key().fingerprint(HashAlg::Sha256).to_string(),
             namespace: T::NAMESPACE.as_str(),
             at: document.signed_at(),
-        }
-    })?;
+        },
+    )?;
     key.verify(T::NAMESPACE.as_str(), body, &signature).map_err(|_| SignatureError::Mismatch)?;
     check_place(&document, found)?;
     Ok(document)
@@ -319,9 +347,13 @@ pub fn verify_document<T: SignedDocument>(bytes: &[u8], found: Found<'_>, trust:
 
 fn check_place<T: SignedDocument>(document: &T, found: Found<'_>) -> Result<(), SignatureError> {
     if document.format() != T::FORMAT {
-        return Err(SignatureError::Format { found: document.format().to_owned(), wanted: T::FORMAT });
+        return Err(SignatureError::Format {
+            found: document.format().to_owned(),
+            wanted: T::FORMAT,
+        });
     }
-    let foreign = |what, found: String, wanted: String| Err(SignatureError::Foreign { what, found, wanted });
+    let foreign =
+        |what, found: String, wanted: String| Err(SignatureError::Foreign { what, found, wanted });
     if let Some(wanted) = found.repository.filter(|id| *id != document.repository()) {
         return foreign("repository", document.repository().to_string(), wanted.to_string());
     }
@@ -330,7 +362,9 @@ fn check_place<T: SignedDocument>(document: &T, found: Found<'_>) -> Result<(), 
     }
     let label_of_key = found.key.as_str().split('/').nth(1).unwrap_or_default();
     match document.label() {
-        Some(label) if label.as_str() != label_of_key => foreign("label", label.to_string(), label_of_key.to_owned()),
+        Some(label) if label.as_str() != label_of_key => {
+            foreign("label", label.to_string(), label_of_key.to_owned())
+        }
         _ => Ok(()),
     }
 }
@@ -349,7 +383,8 @@ fn public_key(line: &str) -> Result<PublicKey, String> {
 
 /// Reads one line of an `allowed_signers` file; `None` if it is about other principals.
 fn allowed_line(line: &str) -> Result<Option<Allowed>, String> {
-    let (principals, rest) = line.split_once(char::is_whitespace).ok_or("no key behind the principals")?;
+    let (principals, rest) =
+        line.split_once(char::is_whitespace).ok_or("no key behind the principals")?;
     if !principals.trim_matches('"').split(',').any(|name| name == OWNER_PRINCIPAL) {
         return Ok(None);
     }
@@ -374,7 +409,8 @@ fn allowed_line(line: &str) -> Result<Option<Allowed>, String> {
 
 /// The key begins at the first word that is a key type.
 fn key_part(rest: &str) -> Result<&str, String> {
-    let is_type = |word: &str| ["ssh-", "sk-", "ecdsa-"].iter().any(|prefix| word.starts_with(prefix));
+    let is_type =
+        |word: &str| ["ssh-", "sk-", "ecdsa-"].iter().any(|prefix| word.starts_with(prefix));
     let word = rest.split_whitespace().find(|word| is_type(word)).ok_or("no key type")?;
     rest.find(word).map(|at| &rest[at..]).ok_or_else(|| "no key type".to_owned())
 }
@@ -397,7 +433,8 @@ fn options(rest: &str) -> Vec<String> {
 
 /// `YYYYMMDD[HHMM[SS]]`, in UTC with a `Z`; without one ssh-keygen reads local time, which is refused here.
 fn instant(text: &str) -> Result<DateTime<Utc>, String> {
-    let bad = || format!("{text:?} is not a time like 20270101Z or 202701011200Z (UTC, with the Z)");
+    let bad =
+        || format!("{text:?} is not a time like 20270101Z or 202701011200Z (UTC, with the Z)");
     let digits = text.strip_suffix('Z').ok_or_else(bad)?;
     let padded = match digits.len() {
         8 => format!("{digits}000000"),
@@ -521,19 +558,40 @@ mod tests {
         let path = |name: &str| dir.path().join(name);
         let body = document_body(&note()).expect("JSON");
         std::fs::write(path("body"), &body).expect("written");
-        std::fs::write(path("body.sig"), signer().sign(Namespace::Attempt, &body).expect("signed")).expect("written");
-        let line = format!("owner namespaces=\"stonekeep-attempt\" {}\n", signer().public_line().expect("a key"));
+        std::fs::write(path("body.sig"), signer().sign(Namespace::Attempt, &body).expect("signed"))
+            .expect("written");
+        let line = format!(
+            "owner namespaces=\"stonekeep-attempt\" {}\n",
+            signer().public_line().expect("a key")
+        );
         std::fs::write(path("allowed"), &line).expect("written");
-        let args = ["-Y", "verify", "-I", "owner", "-n", "stonekeep-attempt", "-f", "allowed", "-s", "body.sig"];
+        let args = [
+            "-Y",
+            "verify",
+            "-I",
+            "owner",
+            "-n",
+            "stonekeep-attempt",
+            "-f",
+            "allowed",
+            "-s",
+            "body.sig",
+        ];
         let stdin = std::fs::File::open(path("body")).expect("opened");
-        let status = std::process::Command::new("ssh-keygen").args(args).stdin(stdin).current_dir(dir.path()).status();
+        let status = std::process::Command::new("ssh-keygen")
+            .args(args)
+            .stdin(stdin)
+            .current_dir(dir.path())
+            .status();
         assert!(status.expect("ssh-keygen runs").success());
 
         std::fs::write(path("key"), KEY).expect("written");
-        std::fs::set_permissions(path("key"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("mode");
+        std::fs::set_permissions(path("key"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .expect("mode");
         std::fs::remove_file(path("body.sig")).expect("removed");
         let args = ["-Y", "sign", "-n", "stonekeep-attempt", "-f", "key", "body"];
-        let status = std::process::Command::new("ssh-keygen").args(args).current_dir(dir.path()).status();
+        let status =
+            std::process::Command::new("ssh-keygen").args(args).current_dir(dir.path()).status();
         assert!(status.expect("ssh-keygen runs").success());
         let object = join(body, &std::fs::read_to_string(path("body.sig")).expect("a signature"));
         let trust = Trust::from_allowed_signers(&line).expect("a trust");

@@ -58,7 +58,9 @@ impl Every {
                 offset_secs: local.offset().fix().local_minus_utc(),
             },
             Self::Day => day(date),
-            Self::Week => day(date - chrono::Days::new(u64::from(date.weekday().num_days_from_monday()))),
+            Self::Week => {
+                day(date - chrono::Days::new(u64::from(date.weekday().num_days_from_monday())))
+            }
             Self::Month => day(date.with_day(1)?),
             Self::Year => day(date.with_ordinal(1)?),
         })
@@ -71,10 +73,17 @@ impl Every {
 /// month, week, day and hour. If every period is filled, the snapshot takes the shortest-kept tier. `None` only if there is
 /// no tier at all.
 #[must_use]
-pub fn choose<'t>(tiers: &'t [Tier], committed: &[(DateTime<Utc>, Duration)], now: DateTime<Utc>, zone: Tz) -> Option<&'t Tier> {
+pub fn choose<'t>(
+    tiers: &'t [Tier],
+    committed: &[(DateTime<Utc>, Duration)],
+    now: DateTime<Utc>,
+    zone: Tz,
+) -> Option<&'t Tier> {
     let filled = |tier: &Tier| {
         let this = tier.every.period(now, zone);
-        committed.iter().any(|(at, keep)| *keep >= tier.keep && tier.every.period(*at, zone) == this)
+        committed
+            .iter()
+            .any(|(at, keep)| *keep >= tier.keep && tier.every.period(*at, zone) == this)
     };
     let open = tiers.iter().filter(|tier| !filled(tier)).max_by_key(|tier| tier.keep);
     open.or_else(|| tiers.iter().min_by_key(|tier| tier.keep))
@@ -113,10 +122,15 @@ mod tests {
         ]
     }
     fn chosen(committed: &[(&str, u64)], now: &str) -> String {
-        let committed: Vec<_> =
-            committed.iter().map(|(when, days)| (at(when), Duration::from_secs(days * 86_400))).collect();
+        let committed: Vec<_> = committed
+            .iter()
+            .map(|(when, days)| (at(when), Duration::from_secs(days * 86_400)))
+            .collect();
         let tiers = all();
-        choose(&tiers, &committed, at(now), chrono_tz::Europe::Berlin).expect("there are tiers").name.clone()
+        choose(&tiers, &committed, at(now), chrono_tz::Europe::Berlin)
+            .expect("there are tiers")
+            .name
+            .clone()
     }
 
     #[test]

@@ -51,6 +51,13 @@ impl Refusal {
         self.sqlstate.as_deref()
     }
 
+    /// Whether a lock could not be had, or what was to be locked is gone: to be tried again with a new list.
+    #[must_use]
+    pub fn is_lock_refused(&self) -> bool {
+        // lock_not_available, deadlock_detected, undefined_table, invalid_schema_name
+        matches!(self.sqlstate.as_deref(), Some("55P03" | "40P01" | "42P01" | "3F000"))
+    }
+
     /// Returns what to do about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -65,6 +72,8 @@ impl Refusal {
         }
     }
 }
+
+impl std::error::Error for Refusal {}
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

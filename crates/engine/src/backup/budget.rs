@@ -40,11 +40,6 @@ impl Held {
         let surplus = self.0.num_permits().saturating_sub(grains(bytes) as usize);
         drop(self.0.split(surplus));
     }
-
-    /// Returns how many bytes are held.
-    pub(super) fn held_bytes(&self) -> u64 {
-        self.0.num_permits() as u64 * GRAIN_BYTES
-    }
 }
 
 /// Permits for `bytes`; 2²⁸ of them are 16 TiB, and within what a semaphore counts.

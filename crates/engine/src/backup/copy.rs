@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use bytes::Bytes;
 use stonekeep_format::{
-    archive::{Archive, COPY_TAIL},
+    archive::COPY_TAIL,
     digest::{LargeObjectDigest, RowDigest, RowDigestKey, RowDigester},
     inventory::Segment,
     slicer::{CutKey, CutRule, PageRange, SLICE_BYTES_MAX},
@@ -39,7 +38,6 @@ pub(super) struct Copied {
 pub(super) struct Shared {
     pub(super) label: stonekeep_format::ids::Label,
     pub(super) tables: Vec<SourceTable>,
-    pub(super) archive: Archive,
     pub(super) key: RowDigestKey,
     cut_key: CutKey,
     pub(super) budget: Budget,
@@ -65,7 +63,6 @@ pub(super) async fn copy(
     let shared = Arc::new(Shared {
         label: plan.label.clone(),
         tables: dump.tables.clone(),
-        archive: dump.archive.clone(),
         key: RowDigestKey::from_bytes(rand::random()),
         cut_key: CutKey::derive(&plan.signer.derive_secret(CUT_CONTEXT)),
         budget: Budget::new(plan.memory_budget_bytes),
@@ -106,14 +103,20 @@ async fn next_done(
     }
 }
 
-async fn run(mut worker: Worker, shared: Arc<Shared>, mut uploads: Uploads) -> Result<Done, BackupError> {
+async fn run(
+    mut worker: Worker,
+    shared: Arc<Shared>,
+    mut uploads: Uploads,
+) -> Result<Done, BackupError> {
     let mut done = Done::default();
     for unit in std::mem::take(&mut worker.units) {
         match unit {
             Unit::Table { table, pages, last } => {
                 shared.table(&mut worker, table, pages, last, &mut uploads, &mut done).await?;
             }
-            Unit::Pack { tables } => shared.pack(&mut worker, &tables, &mut uploads, &mut done).await?,
+            Unit::Pack { tables } => {
+                shared.pack(&mut worker, &tables, &mut uploads, &mut done).await?
+            }
             Unit::LargeObjects { oids } => {
                 let digest = large_objects::pack(&shared, &mut worker, &oids, &mut uploads).await?;
                 done.large_objects = done.large_objects.merge(digest);
@@ -155,7 +158,8 @@ impl Shared {
             total = total.merge(self.slices(worker, index, read, ends_member, uploads).await?);
         }
         done.rows.push((index, total));
-        let event = Event::TableDone { table: table.display_name(), rows: total.rows, bytes: total.bytes };
+        let event =
+            Event::TableDone { table: table.display_name(), rows: total.rows, bytes: total.bytes };
         self.context.tell(event);
         Ok(())
     }
@@ -177,7 +181,8 @@ impl Shared {
             None => CutRule::ByContent(self.cut_key.clone()),
         };
         let bytes_max = table.slice_bytes_max.max(SLICE_BYTES_MAX);
-        let mut slicer = Slicer::new(target, (rule, bytes_max), &self.key, &self.budget, &self.context);
+        let mut slicer =
+            Slicer::new(target, (rule, bytes_max), &self.key, &self.budget, &self.context);
         slicer.begin().await;
         let mut rows = worker.copy_rows(table, read).await.map_err(|error| self.failed(error))?;
         while let Some(line) = rows.next().await.map_err(|error| self.failed(error))? {
@@ -242,7 +247,7 @@ impl Shared {
         let mut content = Vec::new();
         let mut fits = true;
         let mut rows = worker.copy_rows(table, None).await.map_err(|error| self.failed(error))?;
-        while let Some(line) = next(&mut rows).await.map_err(|error| self.failed(error))? {
+        while let Some(line) = rows.next().await.map_err(|error| self.failed(error))? {
             fits = fits && (content.len() + line.len() + COPY_TAIL.len()) as u64 <= room;
             if fits {
                 content.extend_from_slice(&line);
@@ -252,8 +257,4 @@ impl Shared {
         content.extend_from_slice(COPY_TAIL);
         Ok(fits.then(|| (content, digester.finish())))
     }
-}
-
-async fn next(rows: &mut stonekeep_postgres::source::Rows) -> Result<Option<Bytes>, DumpError> {
-    rows.next().await
 }

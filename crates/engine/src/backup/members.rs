@@ -76,8 +76,17 @@ impl<'a> Slicer<'a> {
         }
     }
 
+    /// Waits for the budget of the first slice, before the server is asked for rows.
+    pub(super) async fn begin(&mut self) {
+        self.held = Some(self.budget.hold(room(self.bytes_max)).await);
+    }
+
     /// Takes one row: its line with the newline.
-    pub(super) async fn row(&mut self, line: &[u8], uploads: &mut Uploads) -> Result<(), BackupError> {
+    pub(super) async fn row(
+        &mut self,
+        line: &[u8],
+        uploads: &mut Uploads,
+    ) -> Result<(), BackupError> {
         if self.cutter.begins_slice(line) {
             self.hand_on(uploads)?;
         }
@@ -118,7 +127,8 @@ impl<'a> Slicer<'a> {
         let bytes = self.bytes_max.max(line.len() + COPY_TAIL.len());
         if bytes > self.bytes_max {
             let megabytes = line.len() >> 20;
-            self.context.warn(format!("a row of {megabytes} MiB in {} is taken alone", self.target.member));
+            self.context
+                .warn(format!("a row of {megabytes} MiB in {} is taken alone", self.target.member));
         }
         self.held = None;
         self.held = Some(self.budget.hold(room(bytes)).await);
@@ -141,7 +151,7 @@ impl<'a> Slicer<'a> {
 }
 
 /// What cannot be compressed is as long sealed as open, and both are in memory while it is sealed.
-const fn room(plain_bytes: usize) -> u64 {
+pub(super) const fn room(plain_bytes: usize) -> u64 {
     2 * plain_bytes as u64
 }
 
@@ -187,7 +197,12 @@ pub(super) struct Packer {
 impl Packer {
     pub(super) async fn begin(budget: &Budget) -> Self {
         let held = budget.hold(2 * PACK_BYTES_MAX).await;
-        Self { writer: PackWriter::new(Vec::new()), bytes: PACK_END_BYTES, held, tables: Vec::new() }
+        Self {
+            writer: PackWriter::new(Vec::new()),
+            bytes: PACK_END_BYTES,
+            held,
+            tables: Vec::new(),
+        }
     }
 
     /// Returns how long a member may be that is still to go in.
@@ -201,20 +216,33 @@ impl Packer {
     }
 
     /// Appends the whole member of a table.
-    pub(super) fn append_table(&mut self, table: usize, member: &MemberName, content: &[u8]) -> Result<(), BackupError> {
+    pub(super) fn append_table(
+        &mut self,
+        table: usize,
+        member: &MemberName,
+        content: &[u8],
+    ) -> Result<(), BackupError> {
         self.tables.push(table);
         self.append(member, content)
     }
 
     /// Appends a whole member.
-    pub(super) fn append(&mut self, member: &MemberName, content: &[u8]) -> Result<(), BackupError> {
+    pub(super) fn append(
+        &mut self,
+        member: &MemberName,
+        content: &[u8],
+    ) -> Result<(), BackupError> {
         self.bytes += packed_bytes(content.len() as u64);
         let failed = |error| BackupError::Internal(format!("cannot pack {member}: {error}"));
         self.writer.append(member, content).map_err(failed)
     }
 
     /// Hands the pack on; an empty one is none. `slot` gets the tables that are in it.
-    pub(super) fn put(self, slot: impl FnOnce(Vec<usize>) -> Slot, uploads: &mut Uploads) -> Result<(), BackupError> {
+    pub(super) fn put(
+        self,
+        slot: impl FnOnce(Vec<usize>) -> Slot,
+        uploads: &mut Uploads,
+    ) -> Result<(), BackupError> {
         if self.is_empty() {
             return Ok(());
         }

@@ -53,7 +53,8 @@ pub(crate) async fn prepare(
     let (position, tier) = place(plan, &repository, started_at, context).await?;
     let genesis_lock = &repository.genesis.lock;
     // Nothing is reused yet, so no lock needs a window beyond its promise.
-    let lock = lock::lock_for(started_at, tier.keep, Duration::ZERO, genesis_lock.cap, genesis_lock.mode)?;
+    let lock =
+        lock::lock_for(started_at, tier.keep, Duration::ZERO, genesis_lock.cap, genesis_lock.mode)?;
     Ok(Prepared {
         keyer: SegmentKeyer::new(&plan.signer, plan.label.clone(), &recipients),
         recipients: Arc::new(recipients),
@@ -81,7 +82,10 @@ async fn check_bucket(store: &dyn AppendStore) -> Result<(), BackupError> {
         Ok(lock) if lock.enabled => Ok(()),
         Ok(_) | Err(StoreError::NoObjectLock { .. }) => Err(BackupError::NoObjectLock { bucket }),
         Err(StoreError::Denied { .. }) => Ok(()),
-        Err(source) => Err(BackupError::Store { action: "read the bucket's Object Lock configuration", source }),
+        Err(source) => Err(BackupError::Store {
+            action: "read the bucket's Object Lock configuration",
+            source,
+        }),
     }
 }
 
@@ -140,10 +144,16 @@ async fn place(
     let snapshots = history.of(&plan.label);
     let position = chain::next(snapshots, now, ChainId::from_bytes(rand::random()));
     if position.previous.is_empty() {
-        context.warn(format!("no earlier snapshot of {}: beginning chain {}", plan.label, position.chain));
+        context.warn(format!(
+            "no earlier snapshot of {}: beginning chain {}",
+            plan.label, position.chain
+        ));
     }
     if position.previous.len() > 1 {
-        context.warn(format!("closing a fork of chain {}: two snapshots followed the same one", position.chain));
+        context.warn(format!(
+            "closing a fork of chain {}: two snapshots followed the same one",
+            position.chain
+        ));
     }
     let committed: Vec<_> = snapshots
         .iter()

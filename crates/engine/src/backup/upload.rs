@@ -61,7 +61,8 @@ impl Uploader {
     pub(super) async fn store(&self, piece: Piece) -> Result<Segment, BackupError> {
         let Piece { kind, member, plaintext, mut held } = piece;
         let plain_bytes = plaintext.len() as u64;
-        let (keyer, recipients, level) = (self.keyer.clone(), Arc::clone(&self.recipients), self.level);
+        let (keyer, recipients, level) =
+            (self.keyer.clone(), Arc::clone(&self.recipients), self.level);
         let sealing = tokio::task::spawn_blocking(move || {
             let id = keyer.id(kind, &plaintext);
             seal(&plaintext, level, &recipients).map(|sealed| (id, sealed))
@@ -74,9 +75,15 @@ impl Uploader {
         let fresh_key = || ObjectKey::segment(self.class, id, Nonce::from_bytes(rand::random()));
         let failed = |source| BackupError::Store { action: "store a segment under lock", source };
         let body = Bytes::from(sealed.bytes);
-        let receipt =
-            put_fresh(&*self.store, &*self.clock, fresh_key, body, self.lock).await.map_err(failed)?;
-        self.context.tell(Event::SegmentPut { kind, plain_bytes, sealed_bytes: bytes, lock: receipt.lock });
+        let receipt = put_fresh(&*self.store, &*self.clock, fresh_key, body, self.lock)
+            .await
+            .map_err(failed)?;
+        self.context.tell(Event::SegmentPut {
+            kind,
+            plain_bytes,
+            sealed_bytes: bytes,
+            lock: receipt.lock,
+        });
         Ok(Segment {
             kind,
             member,
@@ -125,7 +132,8 @@ impl Uploads {
             self.stored.push(done.map_err(BackupError::Task)??);
         }
         let uploader = self.uploader.clone();
-        self.running.spawn(async move { uploader.store(piece).await.map(|segment| (slot, segment)) });
+        self.running
+            .spawn(async move { uploader.store(piece).await.map(|segment| (slot, segment)) });
         Ok(())
     }
 

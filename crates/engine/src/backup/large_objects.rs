@@ -1,0 +1,162 @@
+//! Large objects: small ones in packs, large ones in slices of their own.
+
+use stonekeep_format::{
+    archive::{
+        Archive, Entry, large_object_member, large_objects_toc_line, large_objects_toc_member,
+    },
+    digest::{ContentDigester, LargeObjectDigest},
+    ids::MemberName,
+    inventory::SegmentKind,
+    slicer::SLICE_BYTES_MAX,
+};
+use stonekeep_postgres::source::{LargeObject, LargeObjectPages, Worker};
+
+use super::{
+    BackupError,
+    copy::Shared,
+    members::{Packer, room},
+    upload::{Piece, Slot, Uploads},
+};
+use crate::events::Event;
+
+/// Stores a group of small large objects as a pack.
+pub(super) async fn pack(
+    shared: &Shared,
+    worker: &mut Worker,
+    oids: &[u32],
+    uploads: &mut Uploads,
+) -> Result<LargeObjectDigest, BackupError> {
+    let Some(&first_oid) = oids.first() else { return Ok(LargeObjectDigest::default()) };
+    let mut packer = Packer::begin(&shared.budget).await;
+    let mut pages = worker.large_object_pages(oids).await.map_err(|error| shared.failed(error))?;
+    let mut page = pages.next().await.map_err(|error| shared.failed(error))?;
+    let mut total = LargeObjectDigest::default();
+    for &oid in oids {
+        let mut content = Vec::new();
+        while let Some((_, at, data)) = page.take_if(|(of, ..)| *of == oid) {
+            place(&mut content, at, &data, packer.room()).ok_or_else(|| grew(oid))?;
+            page = pages.next().await.map_err(|error| shared.failed(error))?;
+        }
+        let mut digester = ContentDigester::new(&shared.key, oid);
+        digester.add(&content);
+        total = total.merge(digester.finish());
+        packer.append(&large_object_member(oid), &content)?;
+    }
+    if page.is_some() {
+        return Err(BackupError::Internal("large objects came that were not asked for".to_owned()));
+    }
+    shared.context.tell(Event::Progress { bytes: total.bytes, rows: 0 });
+    packer.put(|_| Slot::LargeObjects { first_oid }, uploads)?;
+    Ok(total)
+}
+
+/// Pages that were never written read as zeros.
+fn place(content: &mut Vec<u8>, at: u64, data: &[u8], room: u64) -> Option<()> {
+    let end = at.checked_add(data.len() as u64).filter(|end| *end <= room)?;
+    content.resize(usize::try_from(at).ok()?, 0);
+    content.extend_from_slice(data);
+    (content.len() as u64 == end).then_some(())
+}
+
+fn grew(oid: u32) -> BackupError {
+    BackupError::Incomplete { what: format!("large object {oid} is longer than the snapshot said") }
+}
+
+/// Stores one large object as slices.
+pub(super) async fn slice(
+    shared: &Shared,
+    worker: &mut Worker,
+    oid: u32,
+    uploads: &mut Uploads,
+) -> Result<LargeObjectDigest, BackupError> {
+    shared.context.tell(Event::TableStarted { table: format!("large object {oid}") });
+    let mut slices = Slices {
+        oid,
+        cut: 0,
+        buffer: Vec::new(),
+        digester: ContentDigester::new(&shared.key, oid),
+    };
+    let mut held = Some(shared.budget.hold(room(SLICE_BYTES_MAX)).await);
+    let mut pages: LargeObjectPages =
+        worker.large_object_pages(&[oid]).await.map_err(|error| shared.failed(error))?;
+    let mut length = 0;
+    while let Some((_, at, data)) = pages.next().await.map_err(|error| shared.failed(error))? {
+        let end = at + data.len() as u64;
+        while length < end {
+            let from_hole = length < at;
+            let room_left = (SLICE_BYTES_MAX - slices.buffer.len()) as u64;
+            let step = room_left.min(if from_hole { at - length } else { end - length });
+            let count = usize::try_from(step).unwrap_or(SLICE_BYTES_MAX);
+            if from_hole {
+                slices.buffer.resize(slices.buffer.len() + count, 0);
+            } else {
+                let from = usize::try_from(length - at).unwrap_or(0);
+                slices.buffer.extend_from_slice(&data[from..from + count]);
+            }
+            length += step;
+            if slices.buffer.len() == SLICE_BYTES_MAX {
+                slices.put(held.take(), uploads)?;
+                held = Some(shared.budget.hold(room(SLICE_BYTES_MAX)).await);
+            }
+        }
+    }
+    if !slices.buffer.is_empty() || slices.cut == 0 {
+        slices.put(held.take(), uploads)?;
+    }
+    shared.context.tell(Event::Progress { bytes: length, rows: 0 });
+    Ok(slices.digester.finish())
+}
+
+struct Slices {
+    oid: u32,
+    cut: u32,
+    buffer: Vec<u8>,
+    digester: ContentDigester,
+}
+
+impl Slices {
+    fn put(
+        &mut self,
+        held: Option<super::budget::Held>,
+        uploads: &mut Uploads,
+    ) -> Result<(), BackupError> {
+        let plaintext = std::mem::take(&mut self.buffer);
+        self.digester.add(&plaintext);
+        let slot = Slot::LargeObject { oid: self.oid, cut: self.cut };
+        self.cut += 1;
+        let member = Some(large_object_member(self.oid));
+        uploads.begin(slot, Piece { kind: SegmentKind::Rows, member, plaintext, held })
+    }
+}
+
+/// Returns the archive's lists of large objects, which pg_restore opens them by: one `blobs.toc`, or from archive 1.16 on one
+/// for each BLOBS entry, with the objects of the BLOB METADATA entry that it depends on.
+pub(super) fn lists(
+    archive: &Archive,
+    objects: &[LargeObject],
+) -> Result<Vec<(MemberName, Vec<u8>)>, BackupError> {
+    let entries: Vec<&Entry> =
+        archive.entries.iter().filter(|entry| entry.is_large_objects()).collect();
+    let all: Vec<u32> = objects.iter().map(|object| object.oid).collect();
+    let several = entries.len() > 1;
+    let list = |entry: &&Entry| {
+        let oids = if several { oids_of(archive, entry)? } else { all.clone() };
+        let lines: String = oids.into_iter().map(large_objects_toc_line).collect();
+        let member = large_objects_toc_member(archive.header.version, entry.dump_id);
+        Ok((member, lines.into_bytes()))
+    };
+    entries.iter().map(list).collect()
+}
+
+fn oids_of(archive: &Archive, entry: &Entry) -> Result<Vec<u32>, BackupError> {
+    let unknown = || BackupError::Incomplete {
+        what: format!("entry {} does not say which large objects it holds", entry.dump_id),
+    };
+    let metadata = archive.entries.iter().find(|other| {
+        entry.dependencies.contains(&other.dump_id)
+            && other.desc.as_deref() == Some(b"BLOB METADATA")
+    });
+    let defn = metadata.and_then(|other| other.defn.as_deref()).ok_or_else(unknown)?;
+    let text = std::str::from_utf8(defn).map_err(|_| unknown())?;
+    text.split_whitespace().map(|word| word.parse().map_err(|_| unknown())).collect()
+}

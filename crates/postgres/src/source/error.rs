@@ -1,0 +1,150 @@
+//! Why a database cannot be dumped.
+
+use stonekeep_format::{ErrorKind, archive::ArchiveError};
+
+use crate::{connect::ConnectError, refusal::Refusal, tools::ToolError};
+
+/// Why there is no dump, or why one that was under way is lost.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DumpError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// No pg_dump.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// The server refused a statement, or the connection died.
+    #[error("the server refused or broke off")]
+    Query(#[source] Refusal),
+    /// The server is too old or too new.
+    #[error("PostgreSQL {version} is not supported: 13 to 18 are")]
+    Version {
+        /// Its version.
+        version: String,
+    },
+    /// A pooler stands between.
+    #[error(
+        "{sign}: a connection pooler stands between; use the direct port of the server (5432, not 6543)"
+    )]
+    Pooler {
+        /// How it was seen.
+        sign: &'static str,
+    },
+    /// Two sessions reached two servers.
+    #[error("two sessions reached two different servers: name one server, not a load balancer")]
+    TwoServers,
+    /// Rights are missing.
+    #[error("role {role:?} may not read {}: GRANT pg_read_all_data TO {role:?}", .objects.join(", "))]
+    Rights {
+        /// The role.
+        role: String,
+        /// Up to ten of the objects.
+        objects: Vec<String>,
+    },
+    /// Row level security would hide rows.
+    #[error("row level security hides rows of {} from role {role:?}: ALTER ROLE {role:?} BYPASSRLS", .objects.join(", "))]
+    RowSecurity {
+        /// The role.
+        role: String,
+        /// Up to ten of the tables.
+        objects: Vec<String>,
+    },
+    /// Locks could not be had, or others waited for ours.
+    #[error(
+        "DDL is in the way ({reason}) for {waited_secs} s: run the backup when no schema change is waiting, or raise ddl_wait_max"
+    )]
+    DdlInTheWay {
+        /// How long.
+        waited_secs: u64,
+        /// What was seen last.
+        reason: String,
+    },
+    /// The schema changed while locks were taken. Tried again.
+    #[error("{what}")]
+    Changed {
+        /// What.
+        what: String,
+    },
+    /// pg_dump or pg_dumpall failed.
+    #[error("{tool} failed ({status}): {stderr}")]
+    Child {
+        /// Which.
+        tool: &'static str,
+        /// How it ended.
+        status: String,
+        /// The end of what it said.
+        stderr: String,
+    },
+    /// A program cannot be started.
+    #[error("cannot run {tool}")]
+    Spawn {
+        /// Which.
+        tool: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// pg_dump wrote something we do not understand.
+    #[error("pg_dump's table of contents cannot be used")]
+    Archive(#[source] ArchiveError),
+    /// pg_dump names a table that we do not hold.
+    #[error(
+        "pg_dump wants data of table {tag} (OID {oid}), which was not locked before the snapshot"
+    )]
+    NotLocked {
+        /// Its name.
+        tag: String,
+        /// Its OID.
+        oid: u32,
+    },
+    /// A name cannot be written in a statement.
+    #[error(
+        "the name of the relation with OID {oid} is no valid text in the database's encoding: rename it"
+    )]
+    Name {
+        /// Its OID.
+        oid: u32,
+    },
+    /// COPY sent something that is not one row.
+    #[error(
+        "COPY of {table} sent a message that is not one row: stop any proxy between, and report this"
+    )]
+    Row {
+        /// The table.
+        table: String,
+    },
+    /// The coordinator does not answer.
+    #[error("the session that holds the snapshot does not answer")]
+    Silent,
+    /// Stopped on request.
+    #[error("stopped on request")]
+    Cancelled,
+    /// A task of ours panicked.
+    #[error("an internal task failed")]
+    Task(#[source] tokio::task::JoinError),
+}
+
+impl DumpError {
+    /// Returns what to do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Connect(source) => source.kind(),
+            Self::Tool(source) => source.kind(),
+            Self::Query(source) => source.kind(),
+            Self::Version { .. } | Self::Pooler { .. } | Self::TwoServers | Self::Name { .. } => {
+                ErrorKind::Config
+            }
+            Self::Rights { .. } | Self::RowSecurity { .. } => ErrorKind::Denied,
+            Self::DdlInTheWay { .. }
+            | Self::Changed { .. }
+            | Self::Silent
+            | Self::Cancelled
+            | Self::Child { .. } => ErrorKind::Unavailable,
+            Self::Spawn { .. } => ErrorKind::Config,
+            Self::Archive(_) | Self::NotLocked { .. } | Self::Row { .. } => ErrorKind::Corrupt,
+            Self::Task(_) => ErrorKind::Internal,
+        }
+    }
+}

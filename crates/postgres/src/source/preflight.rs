@@ -1,0 +1,193 @@
+//! What can be seen before anything is locked or written: version, pooler, rights.
+
+use serde::Serialize;
+use tokio_postgres::Row;
+
+use super::{DumpError, SourceOptions, reading_session};
+use crate::{connect::Session, refusal::Refusal};
+
+/// The server, as far as a dump depends on it.
+#[derive(Debug, Clone, Serialize)]
+pub struct SourceInfo {
+    /// `server_version_num`.
+    pub server_version_num: i32,
+    /// `server_version`.
+    pub server_version: String,
+    /// The cluster's `system_identifier`, if the role may read it.
+    pub system_identifier: Option<String>,
+    /// The database.
+    pub database: String,
+    /// Its encoding.
+    pub encoding: String,
+    /// Its size.
+    pub database_bytes: u64,
+    /// Whether the server is a standby.
+    pub in_recovery: bool,
+    /// Whether the role may read the roles' passwords.
+    pub reads_passwords: bool,
+    /// Settings that change how values are printed or read back.
+    pub settings: Vec<(String, String)>,
+    /// What `pg_dump --version` says.
+    pub pg_dump_version: String,
+    /// Tells this server process from others.
+    #[serde(skip)]
+    postmaster: String,
+}
+
+impl SourceInfo {
+    /// The server's major version.
+    #[must_use]
+    pub fn major(&self) -> u32 {
+        u32::try_from(self.server_version_num / 10_000).unwrap_or(0)
+    }
+}
+
+/// Connects and looks, without locking or writing anything.
+///
+/// # Errors
+/// [`DumpError`]: why a dump would fail.
+pub async fn preflight(options: &SourceOptions) -> Result<SourceInfo, DumpError> {
+    let session = reading_session(&options.connect).await?;
+    examine(options, &session).await
+}
+
+pub(super) async fn examine(
+    options: &SourceOptions,
+    session: &Session,
+) -> Result<SourceInfo, DumpError> {
+    check_settings_kept(session).await?;
+    let mut info = read_info(session).await?;
+    if !(13..=18).contains(&info.major()) {
+        return Err(DumpError::Version { version: info.server_version });
+    }
+    info.system_identifier = system_identifier(session).await;
+    info.pg_dump_version = super::toc::version(options, &info).await?;
+    check_rights(session, &options.connect.user).await?;
+    Ok(info)
+}
+
+async fn query_one(session: &Session, sql: &str) -> Result<Row, DumpError> {
+    session.query_one(sql, &[]).await.map_err(|error| {
+        // 26000: a prepared statement that another server session made.
+        if error.code().is_some_and(|code| code.code() == "26000") {
+            return DumpError::Pooler {
+                sign: "a prepared statement was lost between two messages",
+            };
+        }
+        DumpError::Query(Refusal::told(&error))
+    })
+}
+
+const SETTINGS: &str = "SELECT pg_catalog.pg_backend_pid() AS pid, current_setting('search_path') = '' AND current_setting('row_security') = 'off' \
+    AND current_setting('TimeZone') = 'UTC' AND current_setting('extra_float_digits') = '3' AS kept";
+
+/// A pooler in transaction mode gives each transaction whatever server session is free.
+async fn check_settings_kept(session: &Session) -> Result<(), DumpError> {
+    let first = query_one(session, SETTINGS).await?;
+    let second = query_one(session, SETTINGS).await?;
+    if first.get::<_, i32>("pid") != second.get::<_, i32>("pid") {
+        return Err(DumpError::Pooler {
+            sign: "two statements of one connection ran in two server sessions",
+        });
+    }
+    if !first.get::<_, bool>("kept") || !second.get::<_, bool>("kept") {
+        return Err(DumpError::Pooler { sign: "the session's settings were lost" });
+    }
+    Ok(())
+}
+
+const POSTMASTER: &str = "SELECT pg_catalog.pg_postmaster_start_time()::text || ' ' || pg_catalog.pg_is_in_recovery()::text \
+    || ' ' || current_setting('server_version_num') AS postmaster";
+
+/// Fails if `session` is of another server than the one that was examined, or lost its settings.
+pub(super) async fn same_server(session: &Session, info: &SourceInfo) -> Result<(), DumpError> {
+    check_settings_kept(session).await?;
+    let row = query_one(session, POSTMASTER).await?;
+    if row.get::<_, String>("postmaster") == info.postmaster {
+        Ok(())
+    } else {
+        Err(DumpError::TwoServers)
+    }
+}
+
+const INFO: &str = "SELECT current_setting('server_version_num')::int AS version_num, current_setting('server_version') AS version, \
+    current_database()::text AS database, current_setting('server_encoding') AS encoding, \
+    pg_catalog.pg_database_size(current_database()) AS bytes, pg_catalog.pg_is_in_recovery() AS in_recovery, \
+    pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT') AS reads_passwords";
+
+async fn read_info(session: &Session) -> Result<SourceInfo, DumpError> {
+    let row = query_one(session, INFO).await?;
+    let postmaster = query_one(session, POSTMASTER).await?.get("postmaster");
+    let settings = session
+        .query(
+            "SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY ($1) ORDER BY name",
+            &[&KEPT_SETTINGS.as_slice()],
+        )
+        .await
+        .map_err(|error| DumpError::Query(Refusal::told(&error)))?;
+    Ok(SourceInfo {
+        server_version_num: row.get("version_num"),
+        server_version: row.get("version"),
+        system_identifier: None,
+        database: row.get("database"),
+        encoding: row.get("encoding"),
+        database_bytes: u64::try_from(row.get::<_, i64>("bytes")).unwrap_or(0),
+        in_recovery: row.get("in_recovery"),
+        reads_passwords: row.get("reads_passwords"),
+        settings: settings.iter().map(|row| (row.get(0), row.get(1))).collect(),
+        pg_dump_version: String::new(),
+        postmaster,
+    })
+}
+
+/// Under these the rows were printed, or they change how the text is read back.
+const KEPT_SETTINGS: [&str; 10] = [
+    "DateStyle",
+    "IntervalStyle",
+    "TimeZone",
+    "array_nulls",
+    "bytea_output",
+    "default_toast_compression",
+    "extra_float_digits",
+    "lc_monetary",
+    "server_encoding",
+    "xmloption",
+];
+
+/// Superusers and members of `pg_monitor` may read it; others dump all the same.
+async fn system_identifier(session: &Session) -> Option<String> {
+    let sql = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()";
+    session.query_one(sql, &[]).await.ok().map(|row| row.get(0))
+}
+
+/// Up to ten objects of each kind, so that a message stays one.
+const UNREADABLE: &str = "SELECT c.oid::regclass::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+    AND NOT (pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT')) \
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
+    UNION ALL SELECT 'large objects' WHERE EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata) \
+    AND NOT pg_catalog.has_table_privilege('pg_catalog.pg_largeobject', 'SELECT') LIMIT 10";
+const HIDDEN: &str = "SELECT c.oid::regclass::text FROM pg_catalog.pg_class c, pg_catalog.pg_roles r WHERE r.rolname = current_user \
+    AND c.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls \
+    AND (c.relforcerowsecurity OR NOT pg_catalog.pg_has_role(c.relowner, 'USAGE')) LIMIT 10";
+
+async fn check_rights(session: &Session, role: &str) -> Result<(), DumpError> {
+    let objects = |sql: &'static str| async move {
+        let rows = session
+            .query(sql, &[])
+            .await
+            .map_err(|error| DumpError::Query(Refusal::told(&error)))?;
+        Ok::<Vec<String>, DumpError>(rows.iter().map(|row| row.get(0)).collect())
+    };
+    let role = || role.to_owned();
+    let unreadable = objects(UNREADABLE).await?;
+    if !unreadable.is_empty() {
+        return Err(DumpError::Rights { role: role(), objects: unreadable });
+    }
+    let hidden = objects(HIDDEN).await?;
+    if hidden.is_empty() {
+        Ok(())
+    } else {
+        Err(DumpError::RowSecurity { role: role(), objects: hidden })
+    }
+}

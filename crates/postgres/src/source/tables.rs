@@ -1,0 +1,184 @@
+//! The tables of a database: which there are, how they are read, and whether they stayed the same while locks were taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stonekeep_format::{
+    archive::{Archive, Entry},
+    ids::MemberName,
+    slicer,
+};
+use tokio_postgres::Row;
+
+use super::DumpError;
+use crate::{connect::Session, refusal::Refusal};
+
+/// A table with rows of its own.
+#[derive(Debug, Clone)]
+pub struct SourceTable {
+    /// Its OID.
+    pub oid: u32,
+    /// Its TABLE DATA entry.
+    pub dump_id: i32,
+    /// Its schema, in the database's encoding.
+    pub schema: Vec<u8>,
+    /// Its name, in the database's encoding.
+    pub name: Vec<u8>,
+    /// The columns that COPY names, in the database's encoding.
+    pub columns: Vec<Vec<u8>>,
+    /// For an extension's configuration table: which of its rows are dumped.
+    pub condition: Option<String>,
+    /// Its file in the archive.
+    pub member: MemberName,
+    /// The longest slice of it.
+    pub slice_bytes_max: usize,
+    /// Schema and name, quoted.
+    pub(super) sql_name: String,
+    sql_columns: String,
+    pub(super) pages: u32,
+    pub(super) bytes: u64,
+    pub(super) is_heap: bool,
+    file: u32,
+    encoding: String,
+    has_rows: bool,
+}
+
+impl SourceTable {
+    /// Returns schema and name for people.
+    #[must_use]
+    pub fn display_name(&self) -> String {
+        format!("{}.{}", String::from_utf8_lossy(&self.schema), String::from_utf8_lossy(&self.name))
+    }
+
+    /// Returns the statement that prints its rows, or those of some pages. `ONLY`, or the rows of inheritance children would
+    /// come twice; columns by name, since their order may differ when restored.
+    pub(super) fn copy_out(&self, pages: Option<slicer::PageRange>) -> String {
+        let options = format!("TO STDOUT (ENCODING '{}')", self.encoding);
+        let columns = if self.sql_columns.is_empty() { "" } else { &self.sql_columns };
+        let filter = match (pages, &self.condition) {
+            (None, None) if columns.is_empty() => {
+                return format!("COPY {} {options}", self.sql_name);
+            }
+            (None, None) => return format!("COPY {} ({columns}) {options}", self.sql_name),
+            (None, Some(condition)) => condition.clone(),
+            (Some(range), _) => {
+                let end = range
+                    .end
+                    .map_or_else(String::new, |end| format!(" AND ctid < '({end},0)'::tid"));
+                format!("WHERE ctid >= '({},0)'::tid{end}", range.start)
+            }
+        };
+        format!("COPY (SELECT {columns} FROM ONLY {} {filter}) {options}", self.sql_name)
+    }
+}
+
+/// Tables with rows (and partitioned ones, to be locked like pg_dump does), without an extension's own except its
+/// configuration tables.
+const LIST: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, pg_catalog.format('%I.%I', n.nspname, c.relname) AS sql_name, \
+    c.relkind = 'r' AS has_rows, coalesce(am.amname = 'heap', false) AS is_heap, coalesce(pg_catalog.pg_relation_filenode(c.oid), 0) AS file, \
+    CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_relation_size(c.oid) ELSE 0 END AS heap, \
+    CASE WHEN c.relkind = 'r' AND c.reltoastrelid <> 0 THEN pg_catalog.pg_relation_size(c.reltoastrelid) ELSE 0 END AS toast, \
+    current_setting('block_size')::bigint AS block, current_setting('server_encoding') AS encoding, \
+    coalesce((SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
+      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''), '') AS sql_columns, \
+    ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+      AND a.attgenerated = '' ORDER BY a.attnum) AS columns, \
+    e.condition \
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam \
+    LEFT JOIN (SELECT u.tbl, u.condition FROM pg_catalog.pg_extension x, LATERAL unnest(x.extconfig, x.extcondition) u(tbl, condition)) e ON e.tbl = c.oid \
+    WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+    AND (e.tbl IS NOT NULL OR NOT EXISTS (SELECT FROM pg_catalog.pg_depend d \
+      WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')) ORDER BY c.oid";
+
+/// Lists the tables that `session` sees.
+pub(super) async fn list(session: &Session) -> Result<Vec<SourceTable>, DumpError> {
+    let rows =
+        session.query(LIST, &[]).await.map_err(|error| DumpError::Query(Refusal::told(&error)))?;
+    rows.iter().map(table).collect()
+}
+
+fn table(row: &Row) -> Result<SourceTable, DumpError> {
+    let oid: u32 = row.get("oid");
+    let bad_name = |_| DumpError::Name { oid };
+    let text = |column: &str| row.try_get::<_, String>(column).map_err(bad_name);
+    let size = |column: &str| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
+    let columns: Vec<String> = row.try_get("columns").map_err(bad_name)?;
+    let condition: Option<String> = row.try_get("condition").map_err(bad_name)?;
+    let pages = u32::try_from(size("heap") / size("block").max(1)).unwrap_or(u32::MAX);
+    Ok(SourceTable {
+        oid,
+        dump_id: 0,
+        schema: text("schema")?.into_bytes(),
+        name: text("name")?.into_bytes(),
+        columns: columns.into_iter().map(String::into_bytes).collect(),
+        condition: condition.filter(|condition| !condition.is_empty()),
+        member: stonekeep_format::archive::table_member(oid),
+        slice_bytes_max: slicer::slice_bytes_max(slicer::slice_pages(pages)),
+        sql_name: text("sql_name")?,
+        sql_columns: text("sql_columns")?,
+        pages,
+        bytes: size("heap") + size("toast"),
+        is_heap: row.get("is_heap"),
+        file: row.get("file"),
+        encoding: row.get("encoding"),
+        has_rows: row.get("has_rows"),
+    })
+}
+
+impl SourceTable {
+    /// Whether it has rows of its own: a partitioned table is only locked.
+    pub(super) const fn has_rows(&self) -> bool {
+        self.has_rows
+    }
+}
+
+/// Compares what was locked with what the snapshot sees, and with the files there are now.
+pub(super) fn check_unchanged(
+    locked: &[SourceTable],
+    seen: &[SourceTable],
+    now: &[SourceTable],
+) -> Result<(), DumpError> {
+    let names = |tables: &[SourceTable]| -> BTreeSet<(u32, String)> {
+        tables.iter().map(|table| (table.oid, table.sql_name.clone())).collect()
+    };
+    let files = |tables: &[SourceTable]| -> BTreeMap<u32, u32> {
+        tables.iter().map(|table| (table.oid, table.file)).collect()
+    };
+    if names(locked) != names(seen) {
+        return Err(DumpError::Changed {
+            what: "tables were created, renamed or dropped while locks were taken".to_owned(),
+        });
+    }
+    let (before, after) = (files(seen), files(now));
+    if before.iter().any(|(oid, file)| after.get(oid) != Some(file)) {
+        return Err(DumpError::Changed {
+            what: "a table was truncated or rewritten while locks were taken".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Keeps the tables that pg_dump wants data of, in its order, and says where each was in the list.
+pub(super) fn with_entries(
+    listed: Vec<SourceTable>,
+    archive: &Archive,
+) -> Result<(Vec<SourceTable>, BTreeMap<usize, usize>), DumpError> {
+    let at: BTreeMap<u32, usize> =
+        listed.iter().enumerate().map(|(at, table)| (table.oid, at)).collect();
+    let mut tables = Vec::new();
+    let mut kept = BTreeMap::new();
+    for entry in archive.entries.iter().filter(|entry| entry.is_table_data()) {
+        let index = *at.get(&entry.oid).ok_or_else(|| not_locked(entry))?;
+        let mut table = listed[index].clone();
+        table.dump_id = entry.dump_id;
+        table.schema = entry.namespace.clone().unwrap_or_default();
+        table.name = entry.tag.clone().unwrap_or_default();
+        kept.insert(index, tables.len());
+        tables.push(table);
+    }
+    Ok((tables, kept))
+}
+
+fn not_locked(entry: &Entry) -> DumpError {
+    let tag = String::from_utf8_lossy(entry.tag.as_deref().unwrap_or_default()).into_owned();
+    DumpError::NotLocked { tag, oid: entry.oid }
+}

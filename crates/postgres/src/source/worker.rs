@@ -1,0 +1,91 @@
+//! A session that reads: it imported the snapshot and holds the locks of what it was assigned.
+
+use std::pin::Pin;
+
+use futures_util::StreamExt;
+use stonekeep_format::slicer::PageRange;
+use tokio_postgres::{binary_copy::BinaryCopyOutStream, types::Type};
+
+use super::{
+    DumpError, LargeObjectPages, Rows, SourceInfo, SourceOptions, SourceTable, Unit, lock,
+    preflight, reading_session,
+};
+use crate::{connect::Session, refusal::Refusal, sql::literal};
+
+/// A reading session and its plan.
+#[derive(Debug)]
+pub struct Worker {
+    /// What it reads, in order.
+    pub units: Vec<Unit>,
+    pub(super) pid: i32,
+    session: Session,
+}
+
+impl Worker {
+    pub(super) async fn begin(
+        options: &SourceOptions,
+        info: &SourceInfo,
+        snapshot: &str,
+        tables: &[&str],
+        units: Vec<Unit>,
+    ) -> Result<Self, DumpError> {
+        let session = reading_session(&options.connect).await?;
+        let import = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+            literal(snapshot)
+        );
+        let failed = |error| DumpError::Query(Refusal::told(&error));
+        session.batch_execute(&import).await.map_err(failed)?;
+        lock(&session, tables).await?;
+        preflight::same_server(&session, info).await?;
+        let row =
+            session.query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await.map_err(failed)?;
+        Ok(Self { units, pid: row.get(0), session })
+    }
+
+    /// Begins to read a table, or some pages of it.
+    ///
+    /// # Errors
+    /// [`DumpError::Query`].
+    pub async fn copy_rows(
+        &mut self,
+        table: &SourceTable,
+        pages: Option<PageRange>,
+    ) -> Result<Rows, DumpError> {
+        let failed = |error| DumpError::Query(Refusal::quiet(&error));
+        let stream = self.session.copy_out(table.copy_out(pages).as_str()).await.map_err(failed)?;
+        Ok(Rows::new(stream, table.display_name()))
+    }
+
+    /// Begins to read the pages of large objects, in the order of OID and page.
+    ///
+    /// # Errors
+    /// [`DumpError::Query`].
+    pub async fn large_object_pages(
+        &mut self,
+        oids: &[u32],
+    ) -> Result<LargeObjectPages, DumpError> {
+        let list: Vec<String> = oids.iter().map(ToString::to_string).collect();
+        let statement = format!(
+            "COPY (SELECT loid, pageno, data FROM pg_catalog.pg_largeobject WHERE loid = ANY ('{{{}}}'::oid[]) ORDER BY loid, pageno) \
+             TO STDOUT (FORMAT binary)",
+            list.join(",")
+        );
+        let failed = |error| DumpError::Query(Refusal::quiet(&error));
+        let stream = self.session.copy_out(statement.as_str()).await.map_err(failed)?;
+        let pages = BinaryCopyOutStream::new(stream, &[Type::OID, Type::INT4, Type::BYTEA]);
+        let pages: Pin<Box<BinaryCopyOutStream>> = Box::pin(pages);
+        Ok(LargeObjectPages::new(pages.boxed()))
+    }
+
+    /// Ends the transaction; that this works shows that the session was healthy to the end.
+    ///
+    /// # Errors
+    /// [`DumpError::Query`].
+    pub async fn finish(self) -> Result<(), DumpError> {
+        self.session
+            .batch_execute("COMMIT")
+            .await
+            .map_err(|error| DumpError::Query(Refusal::told(&error)))
+    }
+}
