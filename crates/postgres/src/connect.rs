@@ -231,43 +231,47 @@ impl ConnectOptions {
         format!("{}:{}", self.host, self.port)
     }
 
-    /// Returns the environment from which libpq in a child process makes the same connection. It holds the password: give it
-    /// to the child only, never to a log. Every variable of libpq that could change the address is set or emptied.
-    #[must_use]
-    pub fn child_env(&self) -> Vec<(&'static str, String)> {
-        let file = |path: &Option<PathBuf>| {
-            path.as_ref().map_or_else(String::new, |path| path.to_string_lossy().into_owned())
-        };
-        let verified = self.tls.mode == TlsMode::VerifyFull && self.tls.ca_file.is_none();
+    /// Gives a child process the environment from which libpq makes the same connection. It holds the password, which so
+    /// never is in an argument. Every variable of libpq that could lead elsewhere is removed.
+    pub fn set_child_env(&self, child: &mut tokio::process::Command) {
+        for name in [
+            "PGSERVICE",
+            "PGSERVICEFILE",
+            "PGHOSTADDR",
+            "PGOPTIONS",
+            "PGPASSWORD",
+            "PGSSLROOTCERT",
+            "PGSSLCERT",
+            "PGSSLKEY",
+            "PGCLIENTENCODING",
+        ] {
+            child.env_remove(name);
+        }
         let mode = match self.tls.mode {
             TlsMode::Disable => "disable",
             TlsMode::Require if self.tls.ca_file.is_some() => "verify-ca",
             TlsMode::Require => "require",
             TlsMode::VerifyFull => "verify-full",
         };
-        let mut env = vec![
-            ("PGHOST", self.host.clone()),
-            ("PGPORT", self.port.to_string()),
-            ("PGUSER", self.user.clone()),
-            ("PGDATABASE", self.database.clone()),
-            ("PGSSLMODE", mode.to_owned()),
-            ("PGAPPNAME", APPLICATION_NAME.to_owned()),
-            ("PGCONNECT_TIMEOUT", CONNECT_DURATION_MAX.as_secs().to_string()),
-            ("PGHOSTADDR", String::new()),
-            ("PGSERVICE", String::new()),
-            ("PGPASSFILE", "/dev/null".to_owned()),
-            ("PGOPTIONS", String::new()),
-            (
-                "PGSSLROOTCERT",
-                if verified { tls::system_roots_file() } else { file(&self.tls.ca_file) },
-            ),
-            ("PGSSLCERT", file(&self.tls.client_cert_file)),
-            ("PGSSLKEY", file(&self.tls.client_key_file)),
+        let system_roots = (self.tls.mode == TlsMode::VerifyFull).then(tls::system_roots_file);
+        let files = [
+            ("PGSSLROOTCERT", self.tls.ca_file.clone().or(system_roots)),
+            ("PGSSLCERT", self.tls.client_cert_file.clone()),
+            ("PGSSLKEY", self.tls.client_key_file.clone()),
         ];
+        child
+            .env("PGHOST", &self.host)
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", &self.user)
+            .env("PGDATABASE", &self.database)
+            .env("PGSSLMODE", mode)
+            .env("PGAPPNAME", APPLICATION_NAME)
+            .env("PGCONNECT_TIMEOUT", CONNECT_DURATION_MAX.as_secs().to_string())
+            .env("PGPASSFILE", "/dev/null")
+            .envs(files.into_iter().filter_map(|(name, file)| Some((name, file?))));
         if let Some(password) = &self.password {
-            env.push(("PGPASSWORD", password.expose_secret().to_owned()));
+            child.env("PGPASSWORD", password.expose_secret());
         }
-        env
     }
 
     fn config(&self) -> Config {

@@ -42,8 +42,8 @@ pub enum TlsError {
 }
 
 /// Returns the file from which libpq verifies like us.
-pub(crate) fn system_roots_file() -> String {
-    SYSTEM_ROOTS_FILE.to_owned()
+pub(crate) fn system_roots_file() -> PathBuf {
+    PathBuf::from(SYSTEM_ROOTS_FILE)
 }
 
 /// Makes the client side of TLS.

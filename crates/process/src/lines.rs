@@ -21,10 +21,16 @@ struct Line<'a> {
 
 /// Writes `event` as one line, with when it happened and which database it is about.
 pub fn write(event: &Event, at: DateTime<Utc>, label: Option<&Label>) {
-    if let Ok(text) = serde_json::to_string(&Line { at, label, event }) {
+    if let Ok(text) = line(event, at, label) {
         // Nobody can be told that stderr is gone.
         let _gone = writeln!(io::stderr().lock(), "{text}");
     }
+}
+
+fn line(event: &Event, at: DateTime<Utc>, label: Option<&Label>) -> serde_json::Result<String> {
+    // A name must not stand in a JSON object twice.
+    let label = label.filter(|_| !matches!(event, Event::Committed { .. }));
+    serde_json::to_string(&Line { at, label, event })
 }
 
 /// Adds up progress, which comes many times a second, and says how far things are at most once in an interval.
@@ -112,19 +118,21 @@ mod tests {
     const NEVER: Duration = Duration::from_secs(3_600);
 
     #[test]
-    fn a_line_names_the_event_and_its_label() {
+    fn a_line_names_the_event_and_once_its_label() {
         let label: Label = "bookings".parse().expect("a label");
         let event = Event::Progress { bytes: 1, rows: 2 };
         let at = "2026-11-21T00:00:00Z".parse().expect("a date");
-        let line =
-            serde_json::to_string(&Line { at, label: Some(&label), event: &event }).expect("JSON");
+        let said = |event, label| line(event, at, label).expect("JSON");
         assert_eq!(
-            line,
+            said(&event, Some(&label)),
             r#"{"at":"2026-11-21T00:00:00Z","label":"bookings","event":"progress","bytes":1,"rows":2}"#
         );
-        let without =
-            serde_json::to_string(&Line { at, label: None, event: &event }).expect("JSON");
-        assert!(!without.contains("label"));
+        assert!(!said(&event, None).contains("label"));
+        let snapshot = stonekeep_format::ids::SnapshotId::new(at, 1);
+        let tier = "hourly".to_owned();
+        let committed =
+            Event::Committed { label: label.clone(), snapshot, tier, promised_until: at };
+        assert_eq!(said(&committed, Some(&label)).matches("label").count(), 1);
     }
 
     #[test]

@@ -68,9 +68,8 @@ pub async fn run_pass(
     let program =
         tools.find("pg_restore", restorer_major(archive, options.pins.server_version_num))?;
     let mut command = Command::new(&program);
-    command
-        .args(arguments(target, archive_dir, &list_file, pass, options))
-        .envs(target.child_env());
+    command.args(arguments(target, archive_dir, &list_file, pass, options));
+    target.set_child_env(&mut command);
     command.env("LC_ALL", "C").env("PGOPTIONS", options.pins.as_options());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let run = |source| LoadError::Run { program: program.clone(), source };

@@ -123,7 +123,8 @@ fn tool(
     name: &'static str,
 ) -> Result<Command, DumpError> {
     let mut command = Command::new(options.tools.find(name, info.major())?);
-    command.envs(options.connect.child_env()).env("LC_ALL", "C").env_remove("PGCLIENTENCODING");
+    options.connect.set_child_env(&mut command);
+    command.env("LC_ALL", "C");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     Ok(command)
 }

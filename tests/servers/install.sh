@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Installs what the tests and the demonstration need and this Debian lacks. Starts and stops no server of the machine's.
+set -euo pipefail
+
+need=()
+want() { [ -e "$2" ] || need+=("$1"); }
+want postgresql-15 /usr/lib/postgresql/15/bin/initdb
+want radosgw /usr/bin/radosgw
+want ceph-mon /usr/bin/ceph-mon
+want ceph-osd /usr/bin/ceph-osd
+want ceph-common /usr/bin/ceph
+want age /usr/bin/age
+want zstd /usr/bin/zstd
+want jq /usr/bin/jq
+want curl /usr/bin/curl
+want openssl /usr/bin/openssl
+want openssh-client /usr/bin/ssh-keygen
+want uuid-runtime /usr/bin/uuidgen
+want ca-certificates /etc/ssl/certs/ca-certificates.crt
+want gcc /usr/bin/cc
+want cmake /usr/bin/cmake
+[ ${#need[@]} -gt 0 ] || exit 0
+
+sudo=()
+[ "$(id -u)" = 0 ] || sudo=(sudo)
+# Debian's package would start a cluster of its own, which nobody asked for.
+if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+  "${sudo[@]}" mkdir -p /etc/postgresql-common
+  echo 'create_main_cluster = false' | "${sudo[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
+fi
+echo "installing ${need[*]}" >&2
+"${sudo[@]}" apt-get update -qq
+"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null

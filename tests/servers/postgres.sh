@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# A throw-away PostgreSQL 15 on loopback.
+#   postgres.sh up DIR PORT    superuser postgres without a password; every other role by password (scram)
+#   postgres.sh down DIR       ends it and removes DIR
+# As root it runs as the user postgres, since initdb refuses root.
+set -euo pipefail
+command=${1:?up or down} dir=$(realpath -m "${2:?a directory}") bin=/usr/lib/postgresql/15/bin
+as=()
+[ "$(id -u)" != 0 ] || as=(setpriv --reuid=postgres --regid=postgres --init-groups --reset-env)
+
+if [ "$command" = down ]; then
+  [ ! -e "$dir/data/postmaster.pid" ] || "${as[@]}" "$bin/pg_ctl" -D "$dir/data" -m immediate -w stop >/dev/null 2>&1 || true
+  rm -rf "$dir"
+  exit
+fi
+[ "$command" = up ] || { echo "usage: $0 up DIR PORT | down DIR" >&2; exit 64; }
+
+mkdir -p "$dir"
+[ "$(id -u)" != 0 ] || chown postgres "$dir"
+"${as[@]}" "$bin/initdb" -D "$dir/data" -U postgres -E UTF8 --locale=C.UTF-8 --auth=trust --no-sync >/dev/null
+cat >> "$dir/data/postgresql.conf" <<C
+port = ${3:?a port}
+listen_addresses = '127.0.0.1'
+unix_socket_directories = '$dir'
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+max_connections = 200
+max_locks_per_transaction = 256
+max_wal_size = 4GB
+log_min_messages = fatal
+C
+cat > "$dir/data/pg_hba.conf" <<C
+local all all trust
+host all postgres 127.0.0.1/32 trust
+host all all 127.0.0.1/32 scram-sha-256
+C
+"${as[@]}" "$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w start >/dev/null
