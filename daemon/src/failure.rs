@@ -27,7 +27,7 @@ pub(crate) enum Failure {
     #[error("cannot use the url of database {label}")]
     Url { label: Label, source: Box<ConnectError> },
     /// The bucket.
-    #[error("cannot reach the bucket of repository {name:?}")]
+    #[error("cannot open the bucket of repository {name:?}")]
     Store { name: String, source: Box<StoreError> },
     /// A backup.
     #[error("cannot back up {label}")]

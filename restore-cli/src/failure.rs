@@ -22,7 +22,7 @@ pub(crate) enum Failure {
     #[error("cannot use allowed_signers_file {}", path.display())]
     AllowedSigners { path: PathBuf, source: Box<SignatureError> },
     /// The bucket.
-    #[error("cannot reach the bucket of repository {name:?}")]
+    #[error("cannot open the bucket of repository {name:?}")]
     Store { name: String, source: Box<StoreError> },
     /// The copy.
     #[error("cannot use the copy in {}", path.display())]

@@ -51,7 +51,7 @@ pub(crate) fn run(session: &Session<'_>, args: &InitArgs) -> Result<ExitCode, Fa
         made.map_err(|source| Failure::Init(Box::new(source)))
     })?;
     let files = files.write()?;
-    let next = files.first().map(|allowed_signers| next(&daemon, &args.owner_key, allowed_signers));
+    let next = files.first().map(|allowed_signers| next(&daemon, allowed_signers));
     let document = Document { repository: made, files, next: next.unwrap_or_default() };
     output::result(session.json, &document, || report::init(&document)).map_err(Failure::Output)?;
     Ok(ExitCode::SUCCESS)
@@ -166,7 +166,7 @@ fn stage(path: &Path, text: &str) -> io::Result<NamedTempFile> {
 }
 
 /// What `init` cannot do for the person.
-fn next(daemon: &DaemonConfig, owner_key: &Path, allowed_signers: &Path) -> Vec<String> {
+fn next(daemon: &DaemonConfig, allowed_signers: &Path) -> Vec<String> {
     let pinned = &daemon.allowed_signers_file;
     let mut next = Vec::new();
     if !same_file(pinned, allowed_signers) {
@@ -176,10 +176,10 @@ fn next(daemon: &DaemonConfig, owner_key: &Path, allowed_signers: &Path) -> Vec<
             pinned.display()
         ));
     }
-    next.push(format!(
-        "Keep {} off the daemon's host: whoever has it can name new signers.",
-        owner_key.display()
-    ));
+    next.push(
+        "Keep the owner's private key off the daemon's host: whoever has it can name new signers."
+            .to_owned(),
+    );
     next.push(
         "Keep the two age identities apart from each other and off the daemon's host.".to_owned(),
     );

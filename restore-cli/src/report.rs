@@ -162,7 +162,7 @@ pub(crate) fn show(report: &ShowReport) -> Vec<String> {
     facts.push((
         "made by",
         format!(
-            "stonekeep {}, PostgreSQL {}, {}",
+            "stonekeep {}, PostgreSQL {}, pg_dump {}",
             versions.stonekeep, versions.server, versions.pg_dump
         ),
     ));
