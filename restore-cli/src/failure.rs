@@ -29,19 +29,19 @@ pub(crate) enum Failure {
     Copy { path: PathBuf, source: Box<DirectoryError> },
     /// The repository.
     #[error(transparent)]
-    Repository(#[from] RepositoryError),
+    Repository(Box<RepositoryError>),
     /// The snapshot's name.
     #[error(transparent)]
     Find(#[from] FindError),
     /// `list` and `show`.
     #[error(transparent)]
-    List(#[from] ListError),
+    List(Box<ListError>),
     /// `verify`.
     #[error("cannot verify the snapshot")]
     Verify(#[source] Box<VerifyError>),
     /// `fetch`.
     #[error(transparent)]
-    Fetch(#[from] Box<FetchError>),
+    Fetch(Box<FetchError>),
     /// `restore`.
     #[error("cannot restore the snapshot")]
     Restore(#[source] Box<RestoreError>),

@@ -12,7 +12,8 @@ pub(crate) fn run(session: &Session<'_>) -> Result<ExitCode, Failure> {
     let config = session.load()?;
     let report = session.block_on(async |context, _| {
         let repository = session.open(&config, &context).await?;
-        Ok(list(&repository, &context).await?)
+        let report = list(&repository, &context).await;
+        report.map_err(|source| Failure::List(Box::new(source)))
     })?;
     output::result(session.json, &report, || report::list(&report)).map_err(Failure::Output)?;
     Ok(ExitCode::SUCCESS)

@@ -71,7 +71,8 @@ impl Session<'_> {
                 Arc::new(open_store(repository, credentials).await?) as _
             }
         };
-        Ok(Repository::open(store, &owner, context).await?)
+        let repository = Repository::open(store, &owner, context).await;
+        repository.map_err(|source| Failure::Repository(Box::new(source)))
     }
 }
 
@@ -97,6 +98,7 @@ pub(crate) async fn find(
     selector: &Selector,
     context: &Context,
 ) -> Result<Verified, Failure> {
-    let history = History::load(repository, None, context).await?;
+    let history = History::load(repository, None, context).await;
+    let history = history.map_err(|source| Failure::Repository(Box::new(source)))?;
     Ok(history.find(selector)?.clone())
 }
