@@ -2,3 +2,7 @@
 #![cfg(test)]
 
 mod cli;
+mod harness;
+mod immutability;
+mod refusals;
+mod round_trip;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A throw-away PostgreSQL 15 on loopback.
-#   postgres.sh up DIR PORT    superuser postgres without a password; every other role by password (scram)
+#   postgres.sh up DIR PORT    members of the role by_password log in by password (scram), all others without
 #   postgres.sh down DIR       ends it and removes DIR
 # As root it runs as the user postgres, since initdb refuses root.
 set -euo pipefail
@@ -32,7 +32,8 @@ log_min_messages = fatal
 C
 cat > "$dir/data/pg_hba.conf" <<C
 local all all trust
-host all postgres 127.0.0.1/32 trust
-host all all 127.0.0.1/32 scram-sha-256
+host all +by_password 127.0.0.1/32 scram-sha-256
+host all all 127.0.0.1/32 trust
 C
 "${as[@]}" "$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w start >/dev/null
+"$bin/psql" -X -q -h 127.0.0.1 -p "$3" -U postgres -c 'CREATE ROLE by_password NOLOGIN' postgres

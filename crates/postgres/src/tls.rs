@@ -73,7 +73,8 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
             certificates(path)?.into_iter().try_for_each(|certificate| roots.add(certificate))?
         }
         None => {
-            drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs))
+            let _counts =
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
     if roots.is_empty() { Err(TlsError::NoRoots) } else { Ok(roots) }

@@ -1,0 +1,343 @@
+//! Real servers, started by `./test`, and an installation of Stonekeep against them: keys, bucket, policy, both binaries.
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+/// Reads an address that `./test` exports. A missing server fails the test.
+#[expect(clippy::disallowed_methods, reason = "./test hands the servers over in the environment")]
+pub(crate) fn server(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run ./test"))
+}
+
+/// A name that no other test has, on any server of this run.
+pub(crate) fn unique(hint: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("{hint}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Runs a program to its end and returns what it said.
+pub(crate) fn run(command: &mut Command) -> Output {
+    let output = command.stdin(Stdio::null()).output();
+    output.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// Runs a program that must succeed; returns its stdout.
+pub(crate) fn must(command: &mut Command) -> String {
+    let output = run(command);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?} ended with {}: {said}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub(crate) fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A database on one of the two servers, dropped at the end.
+pub(crate) struct Database {
+    pub(crate) url: String,
+    pub(crate) name: String,
+    admin: String,
+}
+
+impl Database {
+    /// Makes a database on the source's server and runs a script in it.
+    pub(crate) fn create(hint: &str, script: &str) -> Self {
+        let database = Self::named("STONEKEEP_TEST_PG", &unique(hint).replace('-', "_"));
+        database.admin(&format!("CREATE DATABASE {}", database.name));
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(file.path(), script).expect("written");
+        let mut psql = Command::new("psql");
+        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f"]).arg(file.path()).arg(&database.url);
+        psql.env("PGCLIENTENCODING", "UTF8").stdout(Stdio::null());
+        must(&mut psql);
+        database
+    }
+
+    /// Names a database on the other server, which a restore is to make.
+    pub(crate) fn to_restore(hint: &str) -> Self {
+        Self::named("STONEKEEP_TEST_PG2", &unique(hint).replace('-', "_"))
+    }
+
+    fn named(server_name: &str, name: &str) -> Self {
+        let admin = server(server_name);
+        let (base, _) = admin.rsplit_once('/').expect("a URL with a database");
+        Self { url: format!("{base}/{name}"), name: name.to_owned(), admin: admin.clone() }
+    }
+
+    pub(crate) fn admin(&self, statement: &str) -> String {
+        must(Command::new("psql").args([
+            "-X",
+            "-q",
+            "-At",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            statement,
+            &self.admin,
+        ]))
+    }
+
+    pub(crate) fn query(&self, statement: &str) -> String {
+        let mut psql = Command::new("psql");
+        psql.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-c", statement, &self.url]);
+        must(
+            psql.env("PGOPTIONS", "-c statement_timeout=0 -c TimeZone=UTC")
+                .env("PGCLIENTENCODING", "UTF8"),
+        )
+    }
+
+    /// What pg_dump says of it, without the lines that differ from run to run.
+    pub(crate) fn dump(&self) -> Vec<String> {
+        let program = Path::new(&server("STONEKEEP_TEST_PG_BINDIR")).join("pg_dump");
+        let text = must(Command::new(program).args(["-E", "UTF8", &self.url]));
+        let noise =
+            |line: &&str| line.starts_with("\\restrict") || line.starts_with("\\unrestrict");
+        text.lines().filter(|line| !noise(line)).map(str::to_owned).collect()
+    }
+
+    /// Per table (and for large objects): how many rows, and a digest of all of them in order, by the server.
+    pub(crate) fn rows(&self) -> Vec<String> {
+        let tables = self.query(
+            "SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace \
+             WHERE relkind IN ('r', 'm') AND (relkind = 'r' OR relispopulated) AND nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1",
+        );
+        let digest = |table: &str| {
+            let sql = format!(
+                "SELECT '{}', count(*), md5(string_agg(md5(t::text), '' ORDER BY md5(t::text))) FROM ONLY {table} t",
+                table.replace('\'', "''")
+            );
+            self.query(&sql)
+        };
+        // A name with a newline in it is one table on two lines; psql's -At cannot tell, so tables here have none.
+        let mut rows: Vec<String> = tables.lines().map(digest).collect();
+        rows.push(
+            self.query("SELECT oid, md5(lo_get(oid)) FROM pg_largeobject_metadata ORDER BY oid"),
+        );
+        rows
+    }
+
+    /// The sequences as they stand.
+    pub(crate) fn sequences(&self) -> String {
+        self.query("SELECT schemaname, sequencename, last_value FROM pg_sequences ORDER BY 1, 2")
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        drop(run(Command::new("psql").args([
+            "-X",
+            "-q",
+            "-c",
+            &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name),
+            &self.admin,
+        ])));
+    }
+}
+
+/// A user of the S3 server.
+#[derive(Clone, Copy)]
+pub(crate) enum User {
+    Owner,
+    Writer,
+    Reader,
+}
+
+impl User {
+    pub(crate) fn keys(self) -> (String, String) {
+        let name = match self {
+            Self::Owner => "STONEKEEP_TEST_S3_OWNER",
+            Self::Writer => "STONEKEEP_TEST_S3_WRITER",
+            Self::Reader => "STONEKEEP_TEST_S3_READER",
+        };
+        let keys = server(name);
+        let (id, secret) = keys.split_once(':').expect("KEY:SECRET");
+        (id.to_owned(), secret.to_owned())
+    }
+}
+
+/// An installation: a directory with keys and configuration, and a bucket of its own under the least-privilege policy.
+pub(crate) struct Installation {
+    dir: tempfile::TempDir,
+    pub(crate) bucket: String,
+    /// Lines that replace `database = …`'s own in the daemon's configuration.
+    pub(crate) database_url: String,
+}
+
+impl Installation {
+    /// Makes keys and configuration for `database`, without a bucket.
+    pub(crate) fn prepare(database: &Database) -> Self {
+        let installation = Self {
+            dir: tempfile::tempdir().expect("a directory"),
+            bucket: unique("vault"),
+            database_url: database.url.clone(),
+        };
+        for key in ["owner", "signer"] {
+            must(
+                Command::new("ssh-keygen")
+                    .args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"])
+                    .arg(installation.path(key)),
+            );
+        }
+        for identity in ["identity1", "identity2", "stranger"] {
+            must(Command::new("age-keygen").arg("-o").arg(installation.path(identity)));
+        }
+        installation.configure(|text| text);
+        installation
+    }
+
+    /// The same with a repository in its bucket.
+    pub(crate) fn create(database: &Database) -> Self {
+        let installation = Self::prepare(database);
+        let output = installation.init();
+        assert!(output.status.success(), "init: {}", said(&output));
+        installation
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("written");
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).expect("mode");
+    }
+
+    fn recipient(&self, identity: &str) -> String {
+        must(Command::new("age-keygen").arg("-y").arg(self.path(identity))).trim().to_owned()
+    }
+
+    /// Writes the daemon's configuration, changed by the test.
+    pub(crate) fn configure(&self, change: impl FnOnce(String) -> String) {
+        let dir = self.dir.path().display();
+        let text = format!(
+            "signer_file = \"{dir}/signer\"\nallowed_signers_file = \"{dir}/allowed_signers\"\nstate_dir = \"{dir}/state\"\n\
+             [encryption]\nrecipients = [\"{}\", \"{}\"]\n\
+             [[repository]]\nname = \"vault\"\nbucket = \"{}\"\nprefix = \"stonekeep\"\nregion = \"us-east-1\"\nendpoint = \"{}\"\npath_style = true\n\
+             [[tier]]\nname = \"hourly\"\nevery = \"hour\"\nkeep = \"7d\"\n\
+             [[database]]\nname = \"bookings\"\nurl = \"{}\"\ntls = \"disable\"\nschedule = \"15 * * * *\"\njobs = 2\nddl_wait_max = \"4s\"\n",
+            self.recipient("identity1"),
+            self.recipient("identity2"),
+            self.bucket,
+            server("STONEKEEP_TEST_S3_ENDPOINT"),
+            self.database_url,
+        );
+        self.write("stonekeepd.toml", &change(text));
+    }
+
+    pub(crate) fn init(&self) -> Output {
+        let policy = include_str!("../config/iam/ceph-bucket-policy.json")
+            .replace("BUCKET", &self.bucket)
+            .replace("PREFIX", "stonekeep");
+        let policy = policy
+            .replace("user/OWNER", "user/owner")
+            .replace("user/WRITER", "user/writer")
+            .replace("user/READER", "user/reader");
+        self.write("policy.json", &policy);
+        let mut command = self.binary("stonekeep", User::Owner);
+        command
+            .args(["init", "--daemon-config"])
+            .arg(self.path("stonekeepd.toml"))
+            .arg("--owner-key")
+            .arg(self.path("owner"));
+        run(command.arg("--policy").arg(self.path("policy.json")))
+    }
+
+    fn binary(&self, name: &str, user: User) -> Command {
+        let (id, secret) = user.keys();
+        let mut command = Command::new(Path::new(&server("STONEKEEP_TEST_BIN")).join(name));
+        command
+            .env("AWS_ACCESS_KEY_ID", id)
+            .env("AWS_SECRET_ACCESS_KEY", secret)
+            .env("AWS_EC2_METADATA_DISABLED", "true");
+        command.current_dir(self.dir.path());
+        command
+    }
+
+    pub(crate) fn daemon(&self, args: &[&str]) -> Command {
+        let mut command = self.binary("stonekeepd", User::Writer);
+        command.arg("--config").arg(self.path("stonekeepd.toml")).args(args);
+        command
+    }
+
+    pub(crate) fn reader(&self, args: &[&str]) -> Command {
+        let mut command = self.binary("stonekeep", User::Reader);
+        command.arg("--config").arg(self.path("stonekeep.toml")).args(args);
+        command
+    }
+
+    /// Takes a snapshot that must succeed.
+    pub(crate) fn backup(&self) {
+        let output = run(&mut self.daemon(&["backup"]));
+        assert!(output.status.success(), "backup: {}", said(&output));
+    }
+
+    /// Restores the newest snapshot; it must succeed.
+    pub(crate) fn restore(&self, target: &Database) {
+        let output = run(&mut self.reader(&[
+            "restore",
+            "latest",
+            "--identity",
+            "identity1",
+            "--target",
+            &target.url,
+        ]));
+        assert!(output.status.success(), "restore: {}", said(&output));
+    }
+
+    /// Sends a raw signed S3 request as `user`; returns the status and the body.
+    pub(crate) fn s3(
+        &self,
+        user: User,
+        method: &str,
+        path_and_query: &str,
+        headers: &[&str],
+        body: &str,
+    ) -> (u16, String) {
+        let (id, secret) = user.keys();
+        let url =
+            format!("{}/{}{path_and_query}", server("STONEKEEP_TEST_S3_ENDPOINT"), self.bucket);
+        let mut curl = Command::new("curl");
+        curl.args([
+            "-s",
+            "-w",
+            "\n%{http_code}",
+            "--aws-sigv4",
+            "aws:amz:us-east-1:s3",
+            "--user",
+            &format!("{id}:{secret}"),
+            "-X",
+            method,
+            "-H",
+            "x-amz-content-sha256: UNSIGNED-PAYLOAD",
+        ]);
+        for header in headers {
+            curl.args(["-H", header]);
+        }
+        if !body.is_empty() {
+            curl.args(["--data-binary", body]);
+        }
+        let answer = must(curl.arg(&url));
+        let (body, status) = answer.rsplit_once('\n').expect("curl writes the status last");
+        (status.parse().expect("a status"), body.to_owned())
+    }
+
+    /// Every version in the bucket, as (key, version id), by the owner's own listing.
+    pub(crate) fn versions(&self) -> Vec<(String, String)> {
+        let (status, xml) = self.s3(User::Owner, "GET", "?versions=", &[], "");
+        assert_eq!(status, 200, "{xml}");
+        let field = |part: &str, name: &str| {
+            let (_, rest) = part.split_once(&format!("<{name}>"))?;
+            rest.split_once('<').map(|(value, _)| value.to_owned())
+        };
+        xml.split("<Version>")
+            .skip(1)
+            .filter_map(|part| Some((field(part, "Key")?, field(part, "VersionId")?)))
+            .collect()
+    }
+}

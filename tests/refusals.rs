@@ -1,0 +1,171 @@
+//! Bad input and broken parts: each its own clear error and documented exit code, and no snapshot.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Output};
+
+use crate::harness::{Database, Installation, run, said};
+
+const SCRIPT: &str = "CREATE TABLE t (a int, b text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 1000) i";
+
+fn assert_refused(output: &Output, code: i32, words: &str) {
+    let text = said(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(text.contains(words), "{words:?} is not in: {text}");
+}
+
+fn no_snapshot(installation: &Installation) {
+    assert!(
+        installation.versions().iter().all(|(key, _)| !key.contains("/manifests/")),
+        "a manifest was put"
+    );
+}
+
+#[test]
+fn a_database_that_cannot_be_read_is_named_with_its_exit_code() {
+    let source = Database::create("unreadable", SCRIPT);
+    let installation = Installation::create(&source);
+    let role = format!("{}_role", source.name);
+    source.admin(&format!("CREATE ROLE {role} LOGIN PASSWORD 'right' IN ROLE by_password"));
+    let with_role = source.url.replace("postgres@", &format!("{role}@"));
+    let url = |text: String, url: &str| text.replace(&source.url, url);
+
+    installation.configure(|text| url(text, &with_role));
+    assert_refused(
+        &run(installation.daemon(&["backup"]).env("PGPASSWORD", "wrong-canary")),
+        77,
+        "does not let",
+    );
+    assert!(
+        !said(&run(installation.daemon(&["backup"]).env("PGPASSWORD", "wrong-canary")))
+            .contains("wrong-canary")
+    );
+    assert_refused(&run(&mut installation.daemon(&["backup"])), 77, "asks for a password");
+    assert_refused(
+        &run(installation.daemon(&["backup"]).env("PGPASSWORD", "right")),
+        77,
+        "pg_read_all_data",
+    );
+    installation.configure(|text| url(text, &source.url.replace(&source.name, "no_such_database")));
+    assert_refused(&run(&mut installation.daemon(&["backup"])), 78, "no_such_database");
+    installation.configure(|text| url(text, "postgres://postgres@127.0.0.1:9/x"));
+    assert_refused(&run(&mut installation.daemon(&["backup"])), 69, "cannot reach PostgreSQL");
+    no_snapshot(&installation);
+    source.admin(&format!("DROP ROLE {role}"));
+}
+
+#[test]
+fn a_bucket_that_cannot_be_used_is_named_with_its_exit_code() {
+    let source = Database::create("unusable", SCRIPT);
+    let installation = Installation::create(&source);
+    installation.configure(|text| text.replace(&installation.bucket, "no-such-bucket"));
+    assert_refused(&run(&mut installation.daemon(&["backup"])), 78, "no-such-bucket");
+    installation.configure(|text| text);
+    let wrong_key = installation.daemon(&["backup"]).env("AWS_SECRET_ACCESS_KEY", "wrong").output();
+    assert_refused(&wrong_key.expect("it runs"), 77, "key");
+    installation.configure(|text| text.replace("prefix = \"stonekeep\"", "prefix = \"elsewhere\""));
+    let elsewhere = run(&mut installation.daemon(&["backup"]));
+    assert_ne!(elsewhere.status.code(), Some(0), "{}", said(&elsewhere));
+    no_snapshot(&installation);
+}
+
+#[test]
+fn a_genesis_of_another_owner_is_foreign_to_daemon_and_readers() {
+    let source = Database::create("foreign", SCRIPT);
+    let installation = Installation::create(&source);
+    let other = Installation::prepare(&source);
+    let stranger = fs::read_to_string(other.path("owner.pub")).expect("a key");
+    installation
+        .write("allowed_signers", &format!("owner namespaces=\"stonekeep-genesis\" {stranger}"));
+    assert_refused(&run(&mut installation.daemon(&["backup"])), 65, "not signed by the owner");
+    assert_refused(&run(&mut installation.reader(&["list"])), 65, "not signed by the owner");
+    no_snapshot(&installation);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_says_where() {
+    let source = Database::create("config", SCRIPT);
+    let installation = Installation::prepare(&source);
+    installation.configure(|text| text.replace("[encryption]", "[encryption"));
+    assert_refused(&run(&mut installation.daemon(&["check"])), 78, "stonekeepd.toml:4:12");
+    installation.configure(|text| {
+        let (head, tail) = text.split_once(", \"age1").expect("two recipients");
+        format!("{head}]{}", &tail[tail.find(']').map_or(0, |at| at + 1)..])
+    });
+    assert_refused(&run(&mut installation.daemon(&["check"])), 78, "two");
+    installation.configure(|text| text);
+    fs::set_permissions(installation.path("signer"), fs::Permissions::from_mode(0o644))
+        .expect("mode");
+    let readable = run(&mut installation.daemon(&["check"]));
+    assert_ne!(readable.status.code(), Some(0), "{}", said(&readable));
+}
+
+#[test]
+fn a_restore_refuses_strangers_and_occupied_targets() {
+    let source = Database::create("guarded", SCRIPT);
+    let installation = Installation::create(&source);
+    installation.backup();
+    let target = Database::to_restore("guarded_back");
+    let stranger = run(&mut installation.reader(&[
+        "restore",
+        "latest",
+        "--identity",
+        "stranger",
+        "--target",
+        &target.url,
+    ]));
+    assert_refused(&stranger, 77, "identit");
+    target.admin(&format!("CREATE DATABASE {}", target.name));
+    target.query("CREATE TABLE mine (i int); INSERT INTO mine VALUES (42)");
+    let occupied = run(&mut installation.reader(&[
+        "restore",
+        "latest",
+        "--identity",
+        "identity1",
+        "--target",
+        &target.url,
+    ]));
+    assert_eq!(occupied.status.code(), Some(73), "{}", said(&occupied));
+    assert_eq!(target.query("SELECT i FROM mine").trim(), "42");
+}
+
+#[test]
+fn a_pg_dump_that_fails_makes_no_snapshot_and_is_quoted() {
+    let source = Database::create("pg_dump_fails", SCRIPT);
+    let installation = Installation::create(&source);
+    let dir = installation.path("bin");
+    fs::create_dir(&dir).expect("a directory");
+    for (tool, script) in [
+        (
+            "pg_dump",
+            "#!/bin/sh\n[ \"$1\" = --version ] && { echo 'pg_dump (PostgreSQL) 15.0'; exit 0; }\necho 'pg_dump: error: out of luck' >&2\nexit 1\n",
+        ),
+        ("pg_dumpall", "#!/bin/sh\nexit 0\n"),
+    ] {
+        fs::write(dir.join(tool), script).expect("written");
+        fs::set_permissions(dir.join(tool), fs::Permissions::from_mode(0o755)).expect("mode");
+    }
+    installation.configure(|text| format!("pg_bindir = \"{}\"\n{text}", dir.display()));
+    assert_refused(&run(&mut installation.daemon(&["backup"])), 75, "out of luck");
+    no_snapshot(&installation);
+}
+
+#[test]
+fn a_lock_held_by_ddl_ends_the_backup_loudly() {
+    let source = Database::create("ddl", SCRIPT);
+    let installation = Installation::create(&source);
+    let mut holder = std::process::Command::new("psql");
+    holder.args([
+        "-X",
+        "-q",
+        "-c",
+        "BEGIN; ALTER TABLE t ADD c int; SELECT pg_sleep(15)",
+        &source.url,
+    ]);
+    let mut holder = holder.stdout(std::process::Stdio::null()).spawn().expect("psql runs");
+    while source.query("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation = 't'::regclass").trim() == "0" {
+        std::thread::yield_now();
+    }
+    assert_refused(&run(&mut installation.daemon(&["backup"])), 75, "DDL is in the way");
+    holder.kill().expect("ended");
+    holder.wait().expect("reaped");
+    no_snapshot(&installation);
+}
