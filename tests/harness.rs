@@ -87,18 +87,36 @@ impl Database {
         let mut psql = Command::new("psql");
         psql.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-c", statement, &self.url]);
         must(
-            psql.env("PGOPTIONS", "-c statement_timeout=0 -c TimeZone=UTC")
+            psql.env("PGOPTIONS", "-c statement_timeout=0 -c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=3 -c bytea_output=hex -c search_path=public")
                 .env("PGCLIENTENCODING", "UTF8"),
         )
     }
 
-    /// What pg_dump says of it, without the lines that differ from run to run.
+    /// What pg_dump says of it, without the lines that differ from run to run, the rows of each table sorted.
     pub(crate) fn dump(&self) -> Vec<String> {
         let program = Path::new(&server("STONEKEEP_TEST_PG_BINDIR")).join("pg_dump");
         let text = must(Command::new(program).args(["-E", "UTF8", &self.url]));
         let noise =
             |line: &&str| line.starts_with("\\restrict") || line.starts_with("\\unrestrict");
-        text.lines().filter(|line| !noise(line)).map(str::to_owned).collect()
+        let mut lines = Vec::new();
+        // Slices are loaded side by side, so the rows of one COPY may come in another order.
+        let mut rows: Option<Vec<String>> = None;
+        for line in text.lines().filter(|line| !noise(line)) {
+            match &mut rows {
+                Some(block) if line == "\\." => {
+                    block.sort_unstable();
+                    lines.append(block);
+                    lines.push(line.to_owned());
+                    rows = None;
+                }
+                Some(block) => block.push(line.to_owned()),
+                None => {
+                    lines.push(line.to_owned());
+                    rows = line.starts_with("COPY ").then(Vec::new);
+                }
+            }
+        }
+        lines
     }
 
     /// Per table (and for large objects): how many rows, and a digest of all of them in order, by the server.

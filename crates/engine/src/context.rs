@@ -20,6 +20,7 @@ pub struct Context {
 
 impl Context {
     /// Tells the listener.
+    #[expect(clippy::needless_pass_by_value, reason = "an event is made to be told, once")]
     pub fn tell(&self, event: Event) {
         self.listener.hear(&event);
     }

@@ -143,10 +143,10 @@ pub async fn init(
     let now = store.server_time().await.map_err(failed("read the storage server's clock"))?;
     lock::check_skew(context.clock.now(), now)?;
     let genesis = genesis(plan, floor, lock::cap(longest), now);
-    put_genesis(plan, &genesis, &*store, sign).await?;
     if let Some(policy) = &plan.policy_json {
         store.put_policy(policy).await.map_err(failed("apply the bucket policy"))?;
     }
+    put_genesis(plan, &genesis, &*store, sign).await?;
     Ok(InitReport {
         repository: genesis.repository,
         genesis_key: genesis.key,

@@ -116,7 +116,7 @@ async fn begin_uncancelled(options: &SourceOptions) -> Result<Dump, DumpError> {
     let toc = toc::read(options, &info, &coordinator.snapshot).await?;
     let mut archive = toc.archive;
     archive.assign_members().map_err(DumpError::Archive)?;
-    let (tables, kept) = tables::with_entries(listed, &archive)?;
+    let (tables, kept) = tables::with_entries(&listed, &archive)?;
     assign::renumber(&mut workers, &kept);
     let large_objects = large_objects::list(&coordinator.session, &archive).await?;
     assign::assign_large_objects(&mut workers, &large_objects);

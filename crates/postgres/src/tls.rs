@@ -70,7 +70,7 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     match ca_file {
         Some(path) => {
-            certificates(path)?.into_iter().try_for_each(|certificate| roots.add(certificate))?
+            certificates(path)?.into_iter().try_for_each(|certificate| roots.add(certificate))?;
         }
         None => {
             let _counts =

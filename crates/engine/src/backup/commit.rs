@@ -347,11 +347,8 @@ async fn put_manifest(
     let body = Bytes::from(object);
     let mut tries = 1;
     loop {
-        let error =
-            match put_locked(&*prepared.store, &manifest.key, body.clone(), prepared.lock).await {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
-            };
+        let put = put_locked(&*prepared.store, &manifest.key, body.clone(), prepared.lock).await;
+        let Err(error) = put else { return Ok(()) };
         if !error.is_transient() {
             return Err(BackupError::Store {
                 action: "store the manifest under lock",

@@ -112,10 +112,11 @@ async fn run(
     for unit in std::mem::take(&mut worker.units) {
         match unit {
             Unit::Table { table, pages, last } => {
-                shared.table(&mut worker, table, pages, last, &mut uploads, &mut done).await?;
+                let part = Part { table, pages, last };
+                shared.table(&mut worker, part, &mut uploads, &mut done).await?;
             }
             Unit::Pack { tables } => {
-                shared.pack(&mut worker, &tables, &mut uploads, &mut done).await?
+                shared.pack(&mut worker, &tables, &mut uploads, &mut done).await?;
             }
             Unit::LargeObjects { oids } => {
                 let digest = large_objects::pack(&shared, &mut worker, &oids, &mut uploads).await?;
@@ -132,6 +133,14 @@ async fn run(
     Ok(done)
 }
 
+/// A table, or the region of it that one worker reads.
+#[derive(Debug)]
+struct Part {
+    table: usize,
+    pages: Option<Vec<PageRange>>,
+    last: bool,
+}
+
 impl Shared {
     pub(super) fn failed(&self, source: DumpError) -> BackupError {
         BackupError::Source { label: self.label.clone(), source }
@@ -141,12 +150,11 @@ impl Shared {
     async fn table(
         &self,
         worker: &mut Worker,
-        index: usize,
-        pages: Option<Vec<PageRange>>,
-        last: bool,
+        part: Part,
         uploads: &mut Uploads,
         done: &mut Done,
     ) -> Result<(), BackupError> {
+        let Part { table: index, pages, last } = part;
         let table = &self.tables[index];
         self.context.tell(Event::TableStarted { table: table.display_name() });
         let reads: Vec<Option<PageRange>> =

@@ -159,7 +159,7 @@ pub(super) fn check_unchanged(
 
 /// Keeps the tables that pg_dump wants data of, in its order, and says where each was in the list.
 pub(super) fn with_entries(
-    listed: Vec<SourceTable>,
+    listed: &[SourceTable],
     archive: &Archive,
 ) -> Result<(Vec<SourceTable>, BTreeMap<usize, usize>), DumpError> {
     let at: BTreeMap<u32, usize> =
