@@ -3,7 +3,7 @@
 //! The binaries read their configuration here and turn it into the plain `*Plan` and `*Options` structs of the crates below;
 //! nothing else knows that there is a file. Errors name the file, and the line and column where one can be told. This is also
 //! the only crate that reads the environment ([`Environment`]), and the one that says which files hold secrets and who may
-//! read them ([`file`]). It never opens a socket, and no value of a file is repeated in an error where it could be a secret.
+//! read them ([`mod@file`]). It never opens a socket, and no value of a file is repeated in an error where it could be a secret.
 
 pub mod daemon;
 pub mod database;

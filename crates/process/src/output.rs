@@ -7,7 +7,7 @@ use serde::Serialize;
 /// Writes a result: as one JSON document, or as the lines that `text` makes of it.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn result(
     json: bool,
     report: &impl Serialize,
@@ -27,7 +27,7 @@ pub fn line(text: &str) -> io::Result<()> {
 /// Writes one JSON document, indented.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn document(document: &impl Serialize) -> io::Result<()> {
     let text = serde_json::to_string_pretty(document)?;
     written(writeln!(io::stdout().lock(), "{text}"))
