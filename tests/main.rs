@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod cli;
+mod faults;
 mod harness;
 mod immutability;
 mod refusals;

@@ -64,17 +64,21 @@ pub fn examine(manifests: &[Verified], now: DateTime<Utc>) -> ChainReport {
     report
 }
 
-/// Returns the manifests that no other names as its previous, newest first.
+/// Returns the manifests that no other follows, newest first. A manifest is followed by one that names it as previous, or by
+/// one of its own chain that names it as live: those between the two may have expired long before it does.
 #[must_use]
 pub fn heads(manifests: &[Verified]) -> Vec<&Verified> {
-    let followed: BTreeSet<Digest> = manifests
-        .iter()
-        .flat_map(|each| each.manifest.previous.iter().map(|link| link.digest))
-        .collect();
+    let followed: BTreeSet<Digest> =
+        manifests.iter().flat_map(|each| followed_by(&each.manifest)).collect();
     let mut heads: Vec<_> =
         manifests.iter().filter(|each| !followed.contains(&each.digest)).collect();
     heads.sort_by_key(|head| std::cmp::Reverse((head.manifest.seq, head.manifest.committed_at)));
     heads
+}
+
+fn followed_by(manifest: &Manifest) -> impl Iterator<Item = Digest> {
+    let own = manifest.live.iter().filter(|link| link.chain == manifest.chain);
+    manifest.previous.iter().chain(own).map(|link| link.digest)
 }
 
 fn forks(heads: &[&Verified]) -> Vec<Fork> {
@@ -196,6 +200,17 @@ mod tests {
         let report = examine(&history, at(6));
         assert!(report.forks.is_empty() && report.gaps.is_empty());
         assert_eq!(history[4].manifest.previous.len(), 2);
+    }
+
+    #[test]
+    fn expiry_between_long_kept_snapshots_is_no_fork() {
+        let mut history = vec![commit(&[], 0, 1000)];
+        for hour in 1..6 {
+            history.push(commit(&history, hour, if hour == 5 { 1000 } else { 2 }));
+        }
+        history.retain(|each| each.manifest.promised_until > at(20));
+        let report = examine(&history, at(20));
+        assert_eq!((report.heads.len(), report.forks.len(), report.gaps.len()), (1, 0, 0));
     }
 
     #[test]

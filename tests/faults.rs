@@ -1,0 +1,133 @@
+//! What breaks on the way leaves no snapshot, a non-zero exit and a message; what changes on the way is consistent or loud.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::harness::{Database, Installation, User, must, run, said};
+
+/// Some 90 MB, so that a COPY takes long enough to be caught.
+const LARGE: &str = "CREATE TABLE big (a int, b text); INSERT INTO big SELECT i, repeat(md5(i::text), 12) FROM generate_series(1, 200000) i";
+const SMALL: &str = "CREATE TABLE t (a int, b text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 1000) i";
+/// How long a fault may be waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn manifests(installation: &Installation) -> usize {
+    installation.versions().iter().filter(|(key, _)| key.contains("/manifests/")).count()
+}
+
+fn start(installation: &Installation) -> Child {
+    let mut daemon = installation.daemon(&["backup"]);
+    daemon
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs")
+}
+
+#[test]
+fn a_connection_that_dies_in_a_copy_makes_no_snapshot() {
+    let source = Database::create("dies", LARGE);
+    let installation = Installation::create(&source);
+    let mut daemon = start(&installation);
+    let begun = Instant::now();
+    let kill = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{}' AND application_name = 'stonekeep' AND query LIKE 'COPY (SELECT%'",
+        source.name
+    );
+    while source.admin(&kill).trim() == "0" {
+        assert!(
+            daemon.try_wait().expect("waited").is_none(),
+            "the backup ended before it was broken"
+        );
+        assert!(begun.elapsed() < PATIENCE, "no COPY was seen");
+    }
+    let output = daemon.wait_with_output().expect("it ends");
+    assert!(!output.status.success());
+    assert!(said(&output).contains("cannot read database"), "{}", said(&output));
+    assert_eq!(manifests(&installation), 0);
+    // The next run is not hindered by what the broken one left.
+    installation.backup();
+    assert_eq!(manifests(&installation), 1);
+}
+
+#[test]
+fn an_interrupt_ends_the_backup_without_a_snapshot() {
+    let source = Database::create("interrupted", LARGE);
+    let installation = Installation::create(&source);
+    let daemon = start(&installation);
+    let begun = Instant::now();
+    let copying = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND application_name = 'stonekeep' AND query LIKE 'COPY (SELECT%'",
+        source.name
+    );
+    while source.admin(&copying).trim() == "0" {
+        assert!(begun.elapsed() < PATIENCE, "no COPY was seen");
+    }
+    must(Command::new("kill").args(["-INT", &daemon.id().to_string()]));
+    let output = daemon.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    assert_eq!(manifests(&installation), 0);
+}
+
+#[test]
+fn a_refused_put_makes_no_snapshot_and_says_so() {
+    let source = Database::create("refused", SMALL);
+    let installation = Installation::create(&source);
+    let refuse = format!(
+        r#"{{"Version":"2012-10-17","Statement":[
+        {{"Effect":"Allow","Principal":{{"AWS":["arn:aws:iam:::user/writer"]}},"Action":["s3:GetObject","s3:GetObjectVersion","s3:GetObjectRetention","s3:ListBucketVersions","s3:GetBucketVersioning","s3:GetBucketObjectLockConfiguration"],"Resource":["arn:aws:s3:::{0}","arn:aws:s3:::{0}/*"]}},
+        {{"Effect":"Deny","Principal":{{"AWS":["arn:aws:iam:::user/writer"]}},"Action":["s3:PutObject"],"Resource":["arn:aws:s3:::{0}/stonekeep/segments/*"]}}]}}"#,
+        installation.bucket
+    );
+    let (status, answer) = installation.s3(User::Owner, "PUT", "?policy=", &[], &refuse);
+    assert!(status < 300, "{status} {answer}");
+    let output = run(&mut installation.daemon(&["backup"]));
+    assert_eq!(output.status.code(), Some(77), "{}", said(&output));
+    assert!(said(&output).contains("store a segment"), "{}", said(&output));
+    assert_eq!(manifests(&installation), 0);
+}
+
+#[test]
+fn a_truncate_at_the_start_is_consistent_or_loud() {
+    let source = Database::create("truncated", SMALL);
+    let installation = Installation::create(&source);
+    let script =
+        "TRUNCATE t; INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 1000) i;";
+    for round in 0..3 {
+        let mut daemon = start(&installation);
+        // Each statement pair is one transaction: nobody may ever see an empty table.
+        while daemon.try_wait().expect("waited").is_none() {
+            drop(run(Command::new("psql").args(["-X", "-q", "-c", script, &source.url])));
+        }
+        let output = daemon.wait_with_output().expect("it ends");
+        if !output.status.success() {
+            assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+            continue;
+        }
+        let target = Database::to_restore(&format!("truncated{round}"));
+        installation.restore(&target);
+        assert_eq!(target.query("SELECT count(*) FROM t").trim(), "1000");
+    }
+}
+
+#[test]
+fn a_waiting_alter_table_neither_hangs_nor_is_held_up() {
+    let source = Database::create("waiting", SMALL);
+    let installation = Installation::create(&source);
+    // A reader holds the table, an ALTER waits behind it, and the backup comes third.
+    let hold = |sql: &str| {
+        let mut psql = Command::new("psql");
+        psql.args(["-X", "-q", "-c", sql, &source.url])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("psql runs")
+    };
+    let mut reader = hold("BEGIN; SELECT count(*) FROM t; SELECT pg_sleep(1.5)");
+    let mut alter = hold("SELECT pg_sleep(0.3); ALTER TABLE t ADD COLUMN c int DEFAULT 7");
+    let output = run(&mut installation.daemon(&["backup"]));
+    assert!(alter.wait().expect("reaped").success() && reader.wait().expect("reaped").success());
+    assert!(output.status.success() || output.status.code() == Some(75), "{}", said(&output));
+}
