@@ -38,6 +38,9 @@ pub(crate) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Settings under which equal values print equally, whatever the database's own settings are.
+const SAME_PRINT: &str = "-c statement_timeout=0 -c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=3 -c bytea_output=hex -c search_path=public";
+
 /// A database on one of the two servers, dropped at the end.
 pub(crate) struct Database {
     pub(crate) url: String,
@@ -86,16 +89,15 @@ impl Database {
     pub(crate) fn query(&self, statement: &str) -> String {
         let mut psql = Command::new("psql");
         psql.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-c", statement, &self.url]);
-        must(
-            psql.env("PGOPTIONS", "-c statement_timeout=0 -c TimeZone=UTC -c DateStyle=ISO -c IntervalStyle=postgres -c extra_float_digits=3 -c bytea_output=hex -c search_path=public")
-                .env("PGCLIENTENCODING", "UTF8"),
-        )
+        must(psql.env("PGOPTIONS", SAME_PRINT).env("PGCLIENTENCODING", "UTF8"))
     }
 
     /// What pg_dump says of it, without the lines that differ from run to run, the rows of each table sorted.
     pub(crate) fn dump(&self) -> Vec<String> {
         let program = Path::new(&server("STONEKEEP_TEST_PG_BINDIR")).join("pg_dump");
-        let text = must(Command::new(program).args(["-E", "UTF8", &self.url]));
+        let text = must(
+            Command::new(program).args(["-E", "UTF8", &self.url]).env("PGOPTIONS", SAME_PRINT),
+        );
         let noise =
             |line: &&str| line.starts_with("\\restrict") || line.starts_with("\\unrestrict");
         let mut lines = Vec::new();
