@@ -70,31 +70,21 @@ fn stock_restore(installation: &Installation, dir: &str, target: &Database) {
     );
 }
 
-/// Manifest and inventory by curl, segments by `age -d | zstd -d`, members by appending and by tar: none of our code.
+/// The program printed in `docs/format.md`, to the letter: manifest, inventory and segments by curl, jq, age, zstd and tar.
 fn by_hand(installation: &Installation) {
     let versions = installation.versions();
     let (manifest, version) =
         versions.iter().rfind(|(key, _)| key.contains("/manifests/")).expect("a manifest");
+    let document = include_str!("../docs/format.md");
+    let (_, block) = document.split_once("<!-- stock-restore -->\n```sh\n").expect("the block");
+    let (program, _) = block.split_once("\n```").expect("its end");
     let (id, secret) = User::Reader.keys();
-    let script = r#"set -euo pipefail
-get() { curl -sf --aws-sigv4 aws:amz:us-east-1:s3 --user "$KEYS" "$ENDPOINT/$BUCKET/$1?versionId=$2"; }
-mkdir by_hand
-get "$MANIFEST" "$VERSION" | sed '/BEGIN SSH SIGNATURE/,$d' > manifest.json
-get "stonekeep/$(jq -r .inventory.key manifest.json)" "$(jq -r .inventory.version_id manifest.json)" | zstd -dq > inventory.json
-jq -r '.segments[] | [.kind, .key, .version_id, .member // "-"] | @tsv' inventory.json | while read -r kind key version member; do
-  open() { get "stonekeep/$key" "$version" | age -d -i identity1 | zstd -dq; }
-  case $kind in
-    toc) open > by_hand/toc.dat ;;
-    globals) open > by_hand/globals.sql ;;
-    catalog) open > by_hand/catalog.json ;;
-    rows) open >> "by_hand/$member" ;;
-    pack) open | tar -x -C by_hand ;;
-  esac
-done"#;
-    let mut bash = Command::new("bash");
-    bash.args(["-c", script]).current_dir(installation.path("."));
-    bash.env("KEYS", format!("{id}:{secret}"))
-        .env("ENDPOINT", server("STONEKEEP_TEST_S3_ENDPOINT"));
-    bash.env("BUCKET", &installation.bucket).env("MANIFEST", manifest).env("VERSION", version);
-    must(&mut bash);
+    let mut sh = Command::new("sh");
+    sh.args(["-c", program]).current_dir(installation.path("."));
+    sh.env("S3_ENDPOINT", server("STONEKEEP_TEST_S3_ENDPOINT")).env("S3_REGION", "us-east-1");
+    sh.env("BUCKET", &installation.bucket).env("PREFIX", "stonekeep");
+    sh.env("MANIFEST", manifest.trim_start_matches("stonekeep/")).env("MANIFEST_VERSION", version);
+    sh.env("IDENTITY", "identity1").env("OUT", "by_hand");
+    sh.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret);
+    must(&mut sh);
 }
