@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod cli;
+mod ddl;
 mod faults;
 mod harness;
 mod immutability;

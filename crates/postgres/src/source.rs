@@ -105,15 +105,37 @@ pub async fn begin(options: &SourceOptions, cancel: CancellationToken) -> Result
 async fn begin_uncancelled(options: &SourceOptions) -> Result<Dump, DumpError> {
     let free = reading_session(&options.connect).await?;
     let info = preflight::examine(options, &free).await?;
-    let (coordinator, listed) = lock_and_export(options, &free, &info).await?;
+    let deadline = tokio::time::Instant::now() + options.ddl_wait_max;
+    loop {
+        let error = match try_begin(options, &free, &info).await {
+            Ok(dump) => return Ok(dump),
+            Err(error) => error,
+        };
+        // Everything was let go, so that the DDL in the way can go first.
+        let Some(reason) = error.ddl() else { return Err(error) };
+        if tokio::time::Instant::now() >= deadline {
+            let waited_secs = options.ddl_wait_max.as_secs();
+            return Err(DumpError::DdlInTheWay { waited_secs, reason });
+        }
+        pause(LOCK_RETRY_PAUSE).await;
+    }
+}
+
+/// One try: all locks, the snapshot, the workers, the table of contents.
+async fn try_begin(
+    options: &SourceOptions,
+    free: &Session,
+    info: &SourceInfo,
+) -> Result<Dump, DumpError> {
+    let (mut coordinator, listed) = lock_and_export(options, free, info).await?;
     let assigned = assign::assign(&listed, options.jobs, info.server_version_num);
     let mut workers = Vec::new();
     for units in assigned {
         let locks = assign::tables_of(&units);
         let names: Vec<&str> = locks.iter().map(|at| listed[*at].sql_name.as_str()).collect();
-        workers.push(Worker::begin(options, &info, &coordinator.snapshot, &names, units).await?);
+        workers.push(Worker::begin(options, info, &coordinator.snapshot, &names, units).await?);
     }
-    let toc = toc::read(options, &info, &coordinator.snapshot).await?;
+    let toc = toc::read(options, info, &coordinator.snapshot).await?;
     let mut archive = toc.archive;
     archive.assign_members().map_err(DumpError::Archive)?;
     let (tables, kept) = tables::with_entries(&listed, &archive)?;
@@ -121,21 +143,19 @@ async fn begin_uncancelled(options: &SourceOptions) -> Result<Dump, DumpError> {
     let large_objects = large_objects::list(&coordinator.session, &archive).await?;
     assign::assign_large_objects(&mut workers, &large_objects);
     let database = read_properties(&coordinator.session).await.map_err(DumpError::Query)?;
-    let (globals, more_warnings) = toc::globals(options, &info).await?;
+    let (globals, more_warnings) = toc::globals(options, info).await?;
     let mut warnings = toc.warnings;
     warnings.extend(more_warnings);
-    let (snapshot_at, wal_lsn) = (coordinator.exported_at, coordinator.wal_lsn.clone());
-    let mut coordinator = coordinator;
     coordinator.pids.extend(workers.iter().map(|worker| worker.pid));
     Ok(Dump {
-        info,
+        info: info.clone(),
         database,
         archive,
         tables,
         large_objects,
         workers,
-        snapshot_at,
-        wal_lsn,
+        snapshot_at: coordinator.exported_at,
+        wal_lsn: coordinator.wal_lsn.clone(),
         globals,
         warnings,
         coordinator,
@@ -160,31 +180,8 @@ struct Coordinator {
     ddl_wait_max: Duration,
 }
 
-/// Lists, locks, exports, and lists again, until both lists agree or the time is up.
+/// Lists, locks, exports, and lists again: both lists must agree.
 async fn lock_and_export(
-    options: &SourceOptions,
-    free: &Session,
-    info: &SourceInfo,
-) -> Result<(Coordinator, Vec<SourceTable>), DumpError> {
-    let deadline = tokio::time::Instant::now() + options.ddl_wait_max;
-    loop {
-        let reason = match try_lock(options, free, info).await {
-            Ok(locked) => return Ok(locked),
-            Err(DumpError::Query(refusal)) if refusal.is_lock_refused() => refusal.to_string(),
-            Err(DumpError::Changed { what }) => what,
-            Err(error) => return Err(error),
-        };
-        if tokio::time::Instant::now() >= deadline {
-            return Err(DumpError::DdlInTheWay {
-                waited_secs: options.ddl_wait_max.as_secs(),
-                reason,
-            });
-        }
-        pause(LOCK_RETRY_PAUSE).await;
-    }
-}
-
-async fn try_lock(
     options: &SourceOptions,
     free: &Session,
     info: &SourceInfo,

@@ -126,6 +126,19 @@ pub enum DumpError {
 }
 
 impl DumpError {
+    /// Returns what is in the way if it is somebody's DDL, which may be gone at the next try. pg_dump does not tell the
+    /// SQLSTATE, and the server's words are in its own language; that it names the statement is pg_dump's own.
+    pub(super) fn ddl(&self) -> Option<String> {
+        match self {
+            Self::Query(refusal) if refusal.is_lock_refused() => Some(refusal.to_string()),
+            Self::Changed { what } => Some(what.clone()),
+            Self::Child { tool: "pg_dump", stderr, .. } if stderr.contains("LOCK TABLE") => {
+                Some("pg_dump could not lock the tables in time".to_owned())
+            }
+            _ => None,
+        }
+    }
+
     /// Returns what to do about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

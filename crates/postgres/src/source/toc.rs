@@ -6,6 +6,7 @@ use stonekeep_format::archive::{Archive, ArchiveError};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, Command},
+    task::JoinHandle,
 };
 use tokio_util::io::SyncIoBridge;
 
@@ -14,6 +15,8 @@ use crate::load::ArchiveDir;
 
 /// How long pg_dump may take for its table of contents (30 min): 20 000 tables take some seconds.
 const TOC_DURATION_MAX: Duration = Duration::from_secs(1800);
+/// How long an ended program's stderr may stay open (10 s): a program that it left behind may hold it.
+const STDERR_DURATION_MAX: Duration = Duration::from_secs(10);
 /// The longest stderr that is kept (64 KiB), and the longest output of pg_dumpall (64 MiB).
 const STDERR_BYTES_MAX: u64 = 64 << 10;
 const GLOBALS_BYTES_MAX: u64 = 64 << 20;
@@ -46,11 +49,18 @@ pub(super) async fn read(
     match archive.map_err(DumpError::Task)? {
         Ok(archive) => {
             stop(&mut child).await;
-            let said = stderr.await.map_err(DumpError::Task)?;
-            Ok(Toc { archive, warnings: lines(&said) })
+            Ok(Toc { archive, warnings: lines(&ended(stderr).await) })
         }
-        Err(error) => Err(failure(child, stderr.await.unwrap_or_default(), error).await),
+        Err(error) => Err(failure(child, ended(stderr).await, error).await),
     }
+}
+
+/// What an ended program said.
+async fn ended(stderr: JoinHandle<Vec<u8>>) -> Vec<u8> {
+    let abort = stderr.abort_handle();
+    let said = tokio::time::timeout(STDERR_DURATION_MAX, stderr).await;
+    abort.abort();
+    said.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 /// The table of contents is complete: pg_dump may have ended, or is blocked in its first COPY.
