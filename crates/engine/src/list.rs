@@ -244,7 +244,7 @@ impl From<&Link> for Gap {
             id: link.id.clone(),
             seq: link.seq,
             chain: link.chain,
-            promised_until: link.promised_until,
+            promised_until: link.promised_until(),
         }
     }
 }

@@ -54,7 +54,7 @@ pub fn examine(manifests: &[Verified], now: DateTime<Utc>) -> ChainReport {
         .map(|link| (&link.id, link))
         .collect();
     for link in absent.into_values() {
-        if link.promised_until > now {
+        if link.promised_until() > now {
             report.gaps.push(link.clone());
         } else {
             report.expired += 1;
@@ -126,7 +126,7 @@ fn live(manifests: &[Verified], now: DateTime<Utc>) -> Vec<Link> {
     let mut live: BTreeMap<(Seq, SnapshotId), Link> = BTreeMap::new();
     let present = manifests.iter().map(|each| each.manifest.link(each.digest));
     let named = manifests.iter().flat_map(|each| each.manifest.live.iter().cloned());
-    for link in named.chain(present).filter(|link| link.promised_until > now) {
+    for link in named.chain(present).filter(|link| link.promised_until() > now) {
         live.insert((link.seq, link.id.clone()), link);
     }
     live.into_values().collect()

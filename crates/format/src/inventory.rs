@@ -89,6 +89,8 @@ pub struct Segment {
     pub plain_bytes: u64,
     /// Its lock as last read back from the server.
     pub lock: Lock,
+    /// When that was, by the storage server's clock: a lock that nobody asked for in 24 h is asked for again.
+    pub checked_at: DateTime<Utc>,
     /// Since when this place has held this content, unchanged.
     pub since: DateTime<Utc>,
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ids::{BucketName, ChainId, Digest, Label, RepositoryId, Seq, SnapshotId, VersionId},
     key::ObjectKey,
-    lock::Lock,
+    lock::{Lock, promised_until},
     signature::{Namespace, SignedDocument},
     tier::secs,
 };
@@ -64,7 +64,7 @@ pub struct Manifest {
     pub versions: Versions,
 }
 
-/// Another snapshot as a manifest names it.
+/// Another snapshot as a manifest names it, with all that a writer needs to know of it: so it reads one manifest, not all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// Its position.
@@ -75,8 +75,22 @@ pub struct Link {
     pub id: SnapshotId,
     /// The BLAKE3 digest of its manifest as stored, signature included.
     pub digest: Digest,
-    /// Until when it must be there.
-    pub promised_until: DateTime<Utc>,
+    /// When it was committed.
+    pub committed_at: DateTime<Utc>,
+    /// How long it is kept, in seconds.
+    #[serde(rename = "keep_secs", with = "secs")]
+    pub keep: Duration,
+    /// Whether it is suspicious, and so fills no period.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspicious: bool,
+}
+
+impl Link {
+    /// Returns until when it must be there.
+    #[must_use]
+    pub fn promised_until(&self) -> DateTime<Utc> {
+        promised_until(self.committed_at, self.keep)
+    }
 }
 
 /// One version of an inventory.
@@ -129,7 +143,7 @@ pub struct Versions {
 impl SignedDocument for Manifest {
     const NAMESPACE: Namespace = Namespace::Manifest;
     const FORMAT: &'static str = "stonekeep/manifest/1";
-    /// 2 MiB: at some 230 bytes a link, nine thousand live snapshots, which is hourly for a year. An ordinary manifest has
+    /// 2 MiB: at some 240 bytes a link, nearly nine thousand live snapshots, which is hourly for a year. An ordinary manifest has
     /// 20 to 200 KiB.
     const BYTES_MAX: u64 = 2 << 20;
 
@@ -159,7 +173,9 @@ impl Manifest {
             chain: self.chain,
             id: self.id.clone(),
             digest,
-            promised_until: self.promised_until,
+            committed_at: self.committed_at,
+            keep: self.keep,
+            suspicious: self.suspicious.is_some(),
         }
     }
 }

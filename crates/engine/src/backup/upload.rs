@@ -95,6 +95,7 @@ impl Uploader {
             digest: sealed.digest,
             plain_bytes,
             lock: receipt.lock,
+            checked_at: self.since,
             since: self.since,
         })
     }

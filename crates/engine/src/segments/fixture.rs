@@ -311,6 +311,7 @@ impl Writer {
             digest: sealed.digest,
             plain_bytes: plain.len() as u64,
             lock: self.lock,
+            checked_at: self.at,
             since: self.at,
         });
         u32::try_from(self.segments.len() - 1).expect("few")
@@ -493,7 +494,9 @@ impl Writer {
             chain,
             id: SnapshotId::new(self.at - TimeDelta::days(1), 1),
             digest: Digest::of(b"lost"),
-            promised_until: self.at + KEEP,
+            committed_at: self.at,
+            keep: KEEP,
+            suspicious: false,
         }
     }
 
