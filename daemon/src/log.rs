@@ -1,4 +1,4 @@
-//! Standard error: log lines and the engine's events, for people at a terminal and as JSON lines for everyone else.
+//! Standard error: log lines and the engine's events, in plain lines or, with `--json`, as JSON lines.
 
 use std::{
     io::{self, IsTerminal},
@@ -30,7 +30,7 @@ const PROGRESS_TEXT: Duration = Duration::from_secs(10);
 pub(crate) enum Voice {
     /// As log lines.
     Text,
-    /// As JSON lines: what `--json` asks for, and what is written wherever nobody watches.
+    /// As JSON lines: what `--json` asks for.
     Json,
 }
 
@@ -38,14 +38,10 @@ pub(crate) enum Voice {
 pub(crate) fn start(json: bool, filter: Option<&str>) -> Result<Voice, Failure> {
     let filter =
         EnvFilter::try_new(filter.unwrap_or(defaults::LOG_FILTER)).map_err(Failure::LogFilter)?;
-    let is_terminal = io::stderr().is_terminal();
-    let voice = if json || !is_terminal { Voice::Json } else { Voice::Text };
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(is_terminal);
+    let voice = if json { Voice::Json } else { Voice::Text };
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match voice {
-        Voice::Text => lines.with_target(false).init(),
+        Voice::Text => lines.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
         Voice::Json => lines.json().flatten_event(true).with_ansi(false).init(),
     }
     Ok(voice)

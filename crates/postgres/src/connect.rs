@@ -267,7 +267,8 @@ impl ConnectOptions {
             .env("PGSSLMODE", mode)
             .env("PGAPPNAME", APPLICATION_NAME)
             .env("PGCONNECT_TIMEOUT", CONNECT_DURATION_MAX.as_secs().to_string())
-            .env("PGPASSFILE", "/dev/null")
+            // A path that cannot be: of one that is no plain file, libpq warns.
+            .env("PGPASSFILE", "/dev/null/none")
             .envs(files.into_iter().filter_map(|(name, file)| Some((name, file?))));
         if let Some(password) = &self.password {
             child.env("PGPASSWORD", password.expose_secret());
