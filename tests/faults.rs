@@ -5,7 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{Database, Installation, User, must, run, said};
+use stonekeep_engine::context::SystemClock;
+use stonekeep_format::Clock as _;
+
+use crate::{
+    harness::{Database, Installation, User, must, run, said, server},
+    proxy::{self, Answer},
+};
 
 /// Some 90 MB, so that a COPY takes long enough to be caught.
 const LARGE: &str = "CREATE TABLE big (a int, b text); INSERT INTO big SELECT i, repeat(md5(i::text), 12) FROM generate_series(1, 200000) i";
@@ -88,6 +94,72 @@ fn a_refused_put_makes_no_snapshot_and_says_so() {
     assert_eq!(output.status.code(), Some(77), "{}", said(&output));
     assert!(said(&output).contains("store a segment"), "{}", said(&output));
     assert_eq!(manifests(&installation), 0);
+}
+
+/// Sends the daemon's requests through a proxy; the test's own go to the server.
+fn through(installation: &Installation, proxy: &str) {
+    let direct = server("STONEKEEP_TEST_S3_ENDPOINT");
+    installation.configure(|text| text.replace(&direct, proxy));
+}
+
+#[test]
+fn a_lock_that_reads_back_short_makes_no_snapshot() {
+    let source = Database::create("short", SMALL);
+    let installation = Installation::create(&source);
+    // The server keeps the lock, and says of segments that it ends tomorrow.
+    let short = |line: &str, answer: Answer| {
+        let asked = line.starts_with("GET ") && line.contains("/segments/");
+        let text = String::from_utf8_lossy(&answer.body);
+        let Some((head, rest)) = text.split_once("<RetainUntilDate>") else {
+            return Some(answer);
+        };
+        let Some((_, tail)) = rest.split_once('<').filter(|_| asked) else { return Some(answer) };
+        let tomorrow = (SystemClock.now() + chrono::TimeDelta::days(1)).to_rfc3339();
+        let body = format!("{head}<RetainUntilDate>{tomorrow}<{tail}").into_bytes();
+        Some(Answer { body, ..answer })
+    };
+    through(&installation, &proxy::start(short));
+    let output = run(&mut installation.daemon(&["backup"]));
+    assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+    assert!(said(&output).contains("lock"), "{}", said(&output));
+    assert_eq!(manifests(&installation), 0);
+}
+
+#[test]
+fn a_segment_that_gets_no_answer_is_stored_again_under_another_key() {
+    let source = Database::create("unanswered", SMALL);
+    let installation = Installation::create(&source);
+    let cuts = std::sync::atomic::AtomicUsize::new(0);
+    let cut = move |line: &str, answer: Answer| {
+        let is_put = line.starts_with("PUT ") && line.contains("/segments/");
+        let first = is_put && cuts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 2;
+        (!first).then_some(answer)
+    };
+    through(&installation, &proxy::start(cut));
+    installation.backup();
+    installation.configure(|text| text);
+    let target = Database::to_restore("unanswered");
+    installation.restore(&target);
+    assert_eq!(target.query("SELECT count(*) FROM t").trim(), "1000");
+}
+
+#[test]
+fn a_manifest_that_gets_no_answer_is_found_and_the_snapshot_is_one() {
+    let source = Database::create("unheard", SMALL);
+    let installation = Installation::create(&source);
+    let cuts = std::sync::atomic::AtomicUsize::new(0);
+    let cut = move |line: &str, answer: Answer| {
+        let is_put = line.starts_with("PUT ") && line.contains("/manifests/");
+        let first = is_put && cuts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+        (!first).then_some(answer)
+    };
+    through(&installation, &proxy::start(cut));
+    installation.backup();
+    installation.configure(|text| text);
+    let listed = must(&mut installation.reader(&["list", "--json"]));
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!(listed["planted"].as_array().map(Vec::len), Some(0), "{listed}");
+    assert_eq!(manifests(&installation), 1);
 }
 
 #[test]

@@ -6,5 +6,7 @@ mod ddl;
 mod faults;
 mod harness;
 mod immutability;
+mod poolers;
+mod proxy;
 mod refusals;
 mod round_trip;

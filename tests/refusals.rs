@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Output};
 
-use crate::harness::{Database, Installation, run, said};
+use crate::harness::{Database, Installation, User, run, said, server};
 
 const SCRIPT: &str = "CREATE TABLE t (a int, b text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 1000) i";
 
@@ -63,8 +63,45 @@ fn a_bucket_that_cannot_be_used_is_named_with_its_exit_code() {
     assert_refused(&wrong_key.expect("it runs"), 77, "key");
     installation.configure(|text| text.replace("prefix = \"stonekeep\"", "prefix = \"elsewhere\""));
     let elsewhere = run(&mut installation.daemon(&["backup"]));
-    assert_ne!(elsewhere.status.code(), Some(0), "{}", said(&elsewhere));
+    assert_refused(&elsewhere, 78, "no genesis under this prefix");
     no_snapshot(&installation);
+    installation.configure(|text| {
+        text.replace(&server("STONEKEEP_TEST_S3_ENDPOINT"), "http://127.0.0.1:9")
+    });
+    assert_refused(&run(&mut installation.daemon(&["backup"])), 69, "127.0.0.1:9");
+}
+
+#[test]
+fn a_bucket_without_object_lock_is_refused_by_init_daemon_and_check() {
+    let source = Database::create("unlocked", SCRIPT);
+    let installation = Installation::prepare(&source);
+    let (status, answer) = installation.s3(User::Owner, "PUT", "", &[], "");
+    assert!(status < 300, "{status} {answer}");
+    assert_refused(&installation.init(), 78, "Object Lock");
+    // The rest of an installation, from a repository elsewhere.
+    let other = Installation::create(&source);
+    fs::copy(other.path("allowed_signers"), installation.path("allowed_signers")).expect("copied");
+    let policy = fs::read_to_string(installation.path("policy.json")).expect("a policy");
+    let (status, answer) = installation.s3(User::Owner, "PUT", "?policy=", &[], &policy);
+    assert!(status < 300, "{status} {answer}");
+    for command in ["check", "backup"] {
+        assert_refused(&run(&mut installation.daemon(&[command])), 78, "has no Object Lock");
+    }
+    no_snapshot(&installation);
+}
+
+#[test]
+fn check_says_what_is_in_order_and_writes_nothing() {
+    let source = Database::create("checked", SCRIPT);
+    let installation = Installation::create(&source);
+    let before = installation.versions();
+    let output = run(&mut installation.daemon(&["check"]));
+    assert!(output.status.success(), "{}", said(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    for what in ["bucket", "genesis", "signer", "recipients", "clock", "database", "pg_dump"] {
+        assert!(text.contains(what), "{what} is not in: {text}");
+    }
+    assert_eq!(installation.versions(), before);
 }
 
 #[test]
@@ -94,8 +131,7 @@ fn a_configuration_that_cannot_be_used_says_where() {
     installation.configure(|text| text);
     fs::set_permissions(installation.path("signer"), fs::Permissions::from_mode(0o644))
         .expect("mode");
-    let readable = run(&mut installation.daemon(&["check"]));
-    assert_ne!(readable.status.code(), Some(0), "{}", said(&readable));
+    assert_refused(&run(&mut installation.daemon(&["check"])), 78, "chmod 600");
 }
 
 #[test]

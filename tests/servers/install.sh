@@ -19,6 +19,7 @@ want uuid-runtime /usr/bin/uuidgen
 want ca-certificates /etc/ssl/certs/ca-certificates.crt
 want gcc /usr/bin/cc
 want cmake /usr/bin/cmake
+want pgbouncer /usr/sbin/pgbouncer
 [ ${#need[@]} -gt 0 ] || exit 0
 
 sudo=()

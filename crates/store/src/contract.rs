@@ -190,12 +190,13 @@ pub async fn an_overwrite_hides_nothing(server: &dyn Server) {
 
 pub async fn a_delete_marker_hides_nothing(server: &dyn Server) {
     let store = vault(server).await;
-    let version = put(server, &store, "a", "x").await;
+    let wanted = lock(server, 1);
+    let version = store.put(&key("a"), Bytes::from_static(b"x"), wanted).await.expect("put");
     server.plant_marker(&store, &key("a")).await;
     let all = list_all(&*store, "", 100).await.expect("the owner may list");
     assert_eq!(bodies(&*store, &all.versions).await, ["x"]);
     assert!(!all.versions[0].is_latest);
-    assert_eq!(store.retention(&key("a"), &version).await.ok(), Some(Some(lock(server, 1))));
+    assert_eq!(store.retention(&key("a"), &version).await.ok(), Some(Some(wanted)));
     assert_eq!(all.markers.len(), 1);
     let marker = &all.markers[0];
     assert_eq!(marker.key, key("a"));

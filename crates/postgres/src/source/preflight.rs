@@ -55,7 +55,7 @@ pub(super) async fn examine(
     options: &SourceOptions,
     session: &Session,
 ) -> Result<SourceInfo, DumpError> {
-    check_settings_kept(session).await?;
+    check_no_pooler(options, session).await?;
     let mut info = read_info(session).await?;
     if !(13..=18).contains(&info.major()) {
         return Err(DumpError::Version { version: info.server_version });
@@ -81,7 +81,23 @@ async fn query_one(session: &Session, sql: &str) -> Result<Row, DumpError> {
 const SETTINGS: &str = "SELECT pg_catalog.pg_backend_pid() AS pid, current_setting('search_path') = '' AND current_setting('row_security') = 'off' \
     AND current_setting('TimeZone') = 'UTC' AND current_setting('extra_float_digits') = '3' AS kept";
 
-/// A pooler in transaction mode gives each transaction whatever server session is free.
+/// A pooler in transaction mode gives each transaction whatever server session is free, and one that is alone gets the same
+/// each time. So a second connection takes one away.
+async fn check_no_pooler(options: &SourceOptions, session: &Session) -> Result<(), DumpError> {
+    check_settings_kept(session).await?;
+    let before: i32 = query_one(session, SETTINGS).await?.get("pid");
+    let other = reading_session(&options.connect).await?;
+    let failed = |error| DumpError::Query(Refusal::told(&error));
+    other.batch_execute("BEGIN").await.map_err(failed)?;
+    let taken: i32 = query_one(&other, SETTINGS).await?.get("pid");
+    check_settings_kept(session).await?;
+    let after: i32 = query_one(session, SETTINGS).await?.get("pid");
+    if before == after && before != taken {
+        return Ok(());
+    }
+    Err(DumpError::Pooler { sign: "two connections share server sessions" })
+}
+
 async fn check_settings_kept(session: &Session) -> Result<(), DumpError> {
     let first = query_one(session, SETTINGS).await?;
     let second = query_one(session, SETTINGS).await?;
