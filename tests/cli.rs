@@ -162,9 +162,9 @@ fn what_the_daemon_says_of_a_wrong_configuration() {
         ("bucket_default", "# lock = \"per-object\"", "lock = \"bucket-default\""),
         ("both_days", "15 * * * *", "15 3 1 * 1"),
         (
-            "two_repositories",
+            "one_name_twice",
             "[[repository]]",
-            "[[repository]]\nname = \"a\"\nbucket = \"abc\"\nregion = \"r\"\n[[repository]]",
+            "[[repository]]\nname = \"vault\"\nbucket = \"abc\"\nregion = \"r\"\n[[repository]]",
         ),
         ("same_tier_twice", "name = \"daily\"", "name = \"hourly\""),
     ];

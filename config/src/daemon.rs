@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, de::DeserializeOwned};
 use stonekeep_format::{
     codec::{CodecError, Recipients},
-    ids::Label,
+    ids::{Label, SegmentId},
     tier::Tier,
 };
 
@@ -45,6 +45,8 @@ pub struct DaemonConfig {
         deserialize_with = "value::compression_level"
     )]
     pub compression_level: i32,
+    /// A list of segment ids, one a line, that are stored again by the next run.
+    pub distrust_file: Option<PathBuf>,
     /// The directory of `pg_dump`, with `%v` for the server's major; absent: it is looked for.
     pub pg_bindir: Option<String>,
     encryption: Encryption,
@@ -86,12 +88,33 @@ impl DaemonConfig {
         self.tiers.iter().map(Tier::from).collect()
     }
 
-    /// Returns the repository.
+    /// Returns the repositories, one or more, each with a name of its own.
+    #[must_use]
+    pub fn repositories(&self) -> &[RepositoryConfig] {
+        &self.repositories
+    }
+
+    /// Returns the repository of this name; without a name, the first.
     ///
     /// # Errors
-    /// [`ConfigError::Missing`] and [`ConfigError::SeveralRepositories`], neither of which a loaded file shows.
-    pub fn repository(&self) -> Result<&RepositoryConfig, ConfigError> {
-        repository::only(&self.path, &self.repositories)
+    /// [`ConfigError::NoSuchRepository`]; [`ConfigError::Missing`], which no loaded file shows.
+    pub fn repository(&self, name: Option<&str>) -> Result<&RepositoryConfig, ConfigError> {
+        repository::named(&self.path, &self.repositories, name)
+    }
+
+    /// Reads which segments are stored again although they seem to be there: one id on each line; `#` begins a comment.
+    ///
+    /// # Errors
+    /// [`ConfigError::Distrust`]; as [`file::read_text`].
+    pub fn distrusted(&self) -> Result<BTreeSet<SegmentId>, ConfigError> {
+        let Some(path) = &self.distrust_file else { return Ok(BTreeSet::new()) };
+        let text = file::read_text(path)?;
+        let ids = text.lines().enumerate().filter_map(|(at, line)| {
+            let id = line.split('#').next().unwrap_or_default().trim();
+            let bad = |_| ConfigError::Distrust { path: path.clone(), line: at + 1 };
+            (!id.is_empty()).then(|| id.parse().map_err(bad))
+        });
+        ids.collect()
     }
 
     /// Returns the databases of these labels, each once, in the order of the file; all if there are no labels.
@@ -130,7 +153,14 @@ impl DaemonConfig {
 
     /// What no single value can show.
     fn check(&self) -> Result<(), ConfigError> {
-        self.repository()?;
+        self.repository(None)?;
+        let repositories = self.repositories.iter().map(|repository| repository.name.as_str());
+        self.check_names(
+            "[[repository]]",
+            "one with name, bucket and region",
+            "repositories",
+            repositories,
+        )?;
         self.check_recipients()?;
         let tiers = self.tiers.iter().map(|tier| tier.name.as_str());
         self.check_names("[[tier]]", "one with name, every and keep", "tiers", tiers)?;

@@ -38,6 +38,9 @@ pub struct DatabaseConfig {
     /// The zone in which the schedule and the tiers' periods are counted.
     #[serde(default = "defaults::time_zone", deserialize_with = "value::time_zone")]
     pub time_zone: Tz,
+    /// By how many percent rows, tables or bytes may shrink before a snapshot is called suspicious; 100: by any.
+    #[serde(default = "defaults::shrink_percent_max", deserialize_with = "value::percent")]
+    pub shrink_percent_max: u8,
     /// Connections that copy at the same time.
     #[serde(default = "defaults::jobs", deserialize_with = "value::jobs")]
     pub jobs: usize,

@@ -28,6 +28,9 @@ pub const DDL_WAIT_MAX: Duration = Duration::from_secs(60);
 pub const DDL_WAIT_MIN: Duration = Duration::from_secs(1);
 /// The longest `ddl_wait_max` (1 h). Production is held up for so long; more is a mistake in the unit.
 pub const DDL_WAIT_LIMIT: Duration = Duration::from_secs(3_600);
+/// By how many percent a database may shrink before its snapshot is suspicious (50): ordinary clean-ups take less, a dropped
+/// schema or a truncated database more.
+pub const SHRINK_PERCENT_MAX: u8 = 50;
 /// The shortest keep (1 h): the shortest tier period.
 pub const KEEP_MIN: Duration = Duration::from_secs(3_600);
 /// The longest keep (70 years of 365 days). Locks must end before 2100 besides, which is checked when one is computed.
@@ -58,4 +61,7 @@ pub(crate) const fn ddl_wait_max() -> Duration {
 }
 pub(crate) const fn time_zone() -> chrono_tz::Tz {
     chrono_tz::UTC
+}
+pub(crate) const fn shrink_percent_max() -> u8 {
+    SHRINK_PERCENT_MAX
 }

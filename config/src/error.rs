@@ -83,16 +83,23 @@ pub enum ConfigError {
         #[source]
         source: Box<CodecError>,
     },
-    /// More than one repository.
-    #[error(
-        "{}: there are {found} [[repository]] sections, and this version uses one; writing to several comes in a later version",
-        path.display()
-    )]
-    SeveralRepositories {
+    /// A repository on the command line is not in the file.
+    #[error("there is no [[repository]] of the name {name:?} in {}; it has {known}", path.display())]
+    NoSuchRepository {
+        /// What was asked for.
+        name: String,
         /// The file.
         path: PathBuf,
-        /// How many there are.
-        found: usize,
+        /// The names it has, separated by commas.
+        known: String,
+    },
+    /// The list of distrusted segments has a line that is no id.
+    #[error("{}, line {line}: not a segment id (64 hexadecimal digits, as `stonekeep verify` prints them)", path.display())]
+    Distrust {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
     },
     /// A bucket and a directory.
     #[error("{}: there is a directory and a [[repository]]; leave one of them out", path.display())]
@@ -131,7 +138,7 @@ impl ConfigError {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchLabel { .. } => ErrorKind::Usage,
+            Self::NoSuchLabel { .. } | Self::NoSuchRepository { .. } => ErrorKind::Usage,
             _ => ErrorKind::Config,
         }
     }

@@ -36,8 +36,6 @@ pub enum Whereabouts<'c> {
 
 const IDENTITIES: &str = "\
 # identity_files = [\"/path/identity\"]   # age identities, mode 0600; or give --identity
-
-[[repository]]
 ";
 const CREDENTIALS: &str = "# credentials_file = \"/path/reader-credentials\"   # else: environment, profile, web identity, instance role\n";
 
@@ -48,18 +46,21 @@ impl ReaderConfig {
     /// [`ConfigError`]: it cannot be read, parsed or used.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let config = Self { path: path.to_owned(), ..parse(path, &file::read_text(path)?)? };
-        config.repository()?;
+        config.repository(None)?;
         Ok(config)
     }
 
-    /// Returns where the repository is.
+    /// Returns where the repository of this name is; without a name, the first. A directory is one
+    /// repository, whatever its name.
     ///
     /// # Errors
-    /// [`ConfigError::Missing`], [`ConfigError::SeveralRepositories`] and [`ConfigError::TwoPlaces`], none of which a loaded
+    /// [`ConfigError::NoSuchRepository`]; [`ConfigError::Missing`] and [`ConfigError::TwoPlaces`], neither of which a loaded
     /// file shows.
-    pub fn repository(&self) -> Result<Whereabouts<'_>, ConfigError> {
+    pub fn repository(&self, name: Option<&str>) -> Result<Whereabouts<'_>, ConfigError> {
         match self.directory.as_deref() {
-            None => repository::only(&self.path, &self.repositories).map(Whereabouts::Bucket),
+            None => {
+                repository::named(&self.path, &self.repositories, name).map(Whereabouts::Bucket)
+            }
             Some(directory) if self.repositories.is_empty() => {
                 Ok(Whereabouts::Directory(directory))
             }
@@ -67,33 +68,18 @@ impl ReaderConfig {
         }
     }
 
-    /// Returns the text of a file that names `repository`, as `stonekeep init` writes it for readers. The writer's credentials
+    /// Returns the text of a file that names `repositories`, as `stonekeep init` writes it for readers. The writer's credentials
     /// are not in it: a reader has its own.
     #[must_use]
-    pub fn render(allowed_signers_file: &Path, repository: &RepositoryConfig) -> String {
+    pub fn render(allowed_signers_file: &Path, repositories: &[RepositoryConfig]) -> String {
         let mut text = String::from("# Written by `stonekeep init`.\n");
         let mut add =
             |name: &str, value: toml::Value| text.push_str(&format!("{name} = {value}\n"));
         add("allowed_signers_file", path_value(allowed_signers_file));
         text.push_str(IDENTITIES);
-        let mut add =
-            |name: &str, value: toml::Value| text.push_str(&format!("{name} = {value}\n"));
-        add("name", repository.name.as_str().into());
-        add("bucket", repository.bucket.as_str().into());
-        if !repository.prefix.is_empty() {
-            add("prefix", repository.prefix.as_str().into());
+        for repository in repositories {
+            render_repository(&mut text, repository);
         }
-        add("region", repository.region.as_str().into());
-        if let Some(endpoint) = &repository.endpoint {
-            add("endpoint", endpoint.as_str().into());
-        }
-        if repository.path_style {
-            add("path_style", true.into());
-        }
-        if let Some(ca_file) = &repository.ca_file {
-            add("ca_file", path_value(ca_file));
-        }
-        text.push_str(CREDENTIALS);
         text
     }
 
@@ -104,6 +90,27 @@ impl ReaderConfig {
     pub fn allowed_signers(&self) -> Result<String, ConfigError> {
         file::read_text(&self.allowed_signers_file)
     }
+}
+
+fn render_repository(text: &mut String, repository: &RepositoryConfig) {
+    text.push_str("\n[[repository]]\n");
+    let mut add = |name: &str, value: toml::Value| text.push_str(&format!("{name} = {value}\n"));
+    add("name", repository.name.as_str().into());
+    add("bucket", repository.bucket.as_str().into());
+    if !repository.prefix.is_empty() {
+        add("prefix", repository.prefix.as_str().into());
+    }
+    add("region", repository.region.as_str().into());
+    if let Some(endpoint) = &repository.endpoint {
+        add("endpoint", endpoint.as_str().into());
+    }
+    if repository.path_style {
+        add("path_style", true.into());
+    }
+    if let Some(ca_file) = &repository.ca_file {
+        add("ca_file", path_value(ca_file));
+    }
+    text.push_str(CREDENTIALS);
 }
 
 /// Paths that are not UTF-8 cannot stand in TOML; they come from TOML or the command line of a person, who will see it.

@@ -61,22 +61,32 @@ impl RepositoryConfig {
     }
 }
 
-/// Returns the one repository of a file.
-pub(crate) fn only<'r>(
+/// Returns the repository of this name; without a name the first one of a file.
+pub(crate) fn named<'r>(
     path: &Path,
     repositories: &'r [RepositoryConfig],
+    name: Option<&str>,
 ) -> Result<&'r RepositoryConfig, ConfigError> {
-    match repositories {
-        [one] => Ok(one),
-        [] => Err(ConfigError::Missing {
+    let found = match name {
+        None => repositories.first(),
+        Some(name) => repositories.iter().find(|repository| repository.name == name),
+    };
+    let Some(name) = name else {
+        return found.ok_or_else(|| ConfigError::Missing {
             path: path.to_owned(),
             what: "[[repository]]",
             example: "one with name, bucket and region",
-        }),
-        several => {
-            Err(ConfigError::SeveralRepositories { path: path.to_owned(), found: several.len() })
-        }
-    }
+        });
+    };
+    found.ok_or_else(|| ConfigError::NoSuchRepository {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        known: repositories
+            .iter()
+            .map(|repository| repository.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", "),
+    })
 }
 
 impl<'de> Deserialize<'de> for LockBy {

@@ -59,7 +59,7 @@ fn place_of(text: &str, wanted: &str) -> (usize, usize) {
 fn the_daemon_example_says_what_it_means() {
     let config = load_daemon(&example()).expect("the example is right");
     assert_eq!(config.recipients(), RECIPIENTS);
-    let repository = config.repository().expect("one");
+    let repository = config.repository(None).expect("one");
     assert_eq!((repository.bucket.as_str(), repository.prefix.as_str()), ("acme-vault", ""));
     assert_eq!((repository.path_style, repository.lock_mode), (false, LockMode::Compliance));
     let tiers = config.tiers();
@@ -117,10 +117,10 @@ fn every_name_in_the_examples_is_a_name() {
         lines.collect::<Vec<_>>().join("\n")
     };
     let config = load_daemon(&uncomment(&example())).expect("daemon");
-    assert!(config.pg_bindir.is_some() && config.repository().expect("one").endpoint.is_some());
+    assert!(config.pg_bindir.is_some() && config.repository(None).expect("one").endpoint.is_some());
     let config = load_reader(&uncomment(READER_EXAMPLE)).expect("reader");
     assert_eq!(config.identity_files.len(), 1);
-    let Ok(Whereabouts::Bucket(repository)) = config.repository() else { panic!("a bucket") };
+    let Ok(Whereabouts::Bucket(repository)) = config.repository(None) else { panic!("a bucket") };
     assert!(repository.credentials_file.is_some());
 }
 
@@ -137,12 +137,13 @@ fn what_init_writes_for_readers_is_read_back() {
         "prefix = \"stone/keep\"\nendpoint = \"https://s3.example.com\"\npath_style = true\nca_file = \"/a \\\"b\\\"/ca.pem\"\ncredentials_file = \"/writer\"",
     ));
     let config = config.expect("daemon");
-    let repository = config.repository().expect("one");
-    let text = ReaderConfig::render(Path::new("/etc/stone keep/allowed_signers"), repository);
+    let repository = config.repository(None).expect("one");
+    let text =
+        ReaderConfig::render(Path::new("/etc/stone keep/allowed_signers"), config.repositories());
     let reader = load_reader(&text).expect("reader");
     assert_eq!(reader.allowed_signers_file, Path::new("/etc/stone keep/allowed_signers"));
     let without = RepositoryConfig { credentials_file: None, ..repository.clone() };
-    assert_eq!(reader.repository().expect("one"), Whereabouts::Bucket(&without));
+    assert_eq!(reader.repository(None).expect("one"), Whereabouts::Bucket(&without));
 }
 
 #[test]
@@ -150,7 +151,7 @@ fn a_reader_may_read_a_copy_in_a_directory_instead() {
     let config = load_reader("allowed_signers_file = \"a\"\ndirectory = \"/media/drawer\"\n")
         .expect("a copy");
     assert_eq!(
-        config.repository().expect("one"),
+        config.repository(None).expect("one"),
         Whereabouts::Directory(Path::new("/media/drawer"))
     );
     let both = format!("directory = \"/media/drawer\"\n{READER_EXAMPLE}");
@@ -239,7 +240,7 @@ fn names_are_unique() {
 }
 
 #[test]
-fn something_of_each_must_be_there_and_one_repository() {
+fn something_of_each_must_be_there() {
     let minimal = format!(
         "signer_file = \"s\"\nallowed_signers_file = \"a\"\n[encryption]\nrecipients = [{:?}, {:?}]\n",
         RECIPIENTS[0], RECIPIENTS[1]
@@ -255,7 +256,13 @@ fn something_of_each_must_be_there_and_one_repository() {
     assert_eq!(missing(format!("{minimal}{repository}{database}")), "[[tier]]");
     assert_eq!(missing(format!("{minimal}{repository}{tier}")), "[[database]]");
     let two = format!("{minimal}{repository}{repository}{tier}{database}");
-    assert!(matches!(load_daemon(&two), Err(ConfigError::SeveralRepositories { found: 2, .. })));
+    let same = load_daemon(&two);
+    assert!(matches!(same, Err(ConfigError::NotUnique { what: "repositories", .. })));
+    let second = repository.replace("\"v\"", "\"w\"");
+    let two = load_daemon(&format!("{minimal}{repository}{second}{tier}{database}")).expect("two");
+    assert_eq!(two.repository(None).expect("the first").name, "v");
+    assert_eq!(two.repository(Some("w")).expect("by name").name, "w");
+    assert!(matches!(two.repository(Some("x")), Err(ConfigError::NoSuchRepository { .. })));
     assert!(load_daemon(&format!("{minimal}{repository}{tier}{database}")).is_ok());
     assert!(matches!(
         load_reader("allowed_signers_file = \"a\""),

@@ -49,6 +49,11 @@ pub(crate) fn jobs<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error
     number(from, "jobs", 1, defaults::JOBS_MAX)
 }
 
+/// Reads a share in percent.
+pub(crate) fn percent<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
+    number(from, "percent", 1, 100)
+}
+
 /// Reads a level of zstd.
 pub(crate) fn compression_level<'de, D: Deserializer<'de>>(from: D) -> Result<i32, D::Error> {
     number(from, "compression_level", 1, defaults::COMPRESSION_LEVEL_MAX)

@@ -11,26 +11,34 @@ use stonekeep_engine::{
 };
 use stonekeep_format::ids::Label;
 use stonekeep_process::{failure::FailureReport, output};
-use stonekeep_store::AppendStore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     failure::Failure,
     log::{Reader, Voice},
-    plan::Shared,
+    plan::{Once, Shared, Stores},
 };
 
-#[derive(Debug, Serialize)]
-struct Document<'a> {
-    databases: Vec<Outcome<'a>>,
+/// What the command line asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options<'a> {
+    pub(crate) labels: &'a [Label],
+    pub(crate) once: Once,
+    pub(crate) voice: Voice,
+    pub(crate) json: bool,
 }
 
-/// What became of one database: a snapshot or an error.
+#[derive(Debug, Serialize)]
+struct Document {
+    databases: Vec<Outcome>,
+}
+
+/// What became of one database in one repository: a snapshot or an error. Without a repository the database itself failed.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Outcome<'a> {
-    Snapshot { label: &'a Label, snapshot: Box<BackupReport> },
-    Failed { label: &'a Label, error: FailureReport },
+enum Outcome {
+    Snapshot { label: Label, repository: String, snapshot: Box<BackupReport> },
+    Failed { label: Label, repository: Option<String>, error: FailureReport },
 }
 
 /// Backs up the named databases, or all, one after another: production then serves one reader at a time, and memory holds one
@@ -38,65 +46,100 @@ enum Outcome<'a> {
 pub(crate) async fn run(
     config: &DaemonConfig,
     environment: &Environment,
-    labels: &[Label],
-    voice: Voice,
+    options: Options<'_>,
     cancel: CancellationToken,
-    json: bool,
 ) -> Result<ExitCode, Failure> {
-    let databases = config.databases(labels)?;
+    let databases = config.databases(options.labels)?;
     let shared = Shared::read(config, environment)?;
-    let store = shared.store().await?;
+    let stores = shared.stores().await?;
     let mut worst = 0;
     let mut document = Document { databases: Vec::new() };
     for database in databases {
         let context = Context {
             clock: Arc::new(SystemClock),
-            listener: Reader::new(&database.name, voice),
+            listener: Reader::new(&database.name, options.voice),
             cancel: cancel.clone(),
         };
-        let label = &database.name;
-        document.databases.push(match one(&shared, database, Arc::clone(&store), &context).await {
-            Ok(snapshot) => {
-                if !json {
-                    output::line(&summary(&snapshot)).map_err(Failure::Output)?;
-                }
-                Outcome::Snapshot { label, snapshot: Box::new(snapshot) }
-            }
-            Err(failure) => {
-                failure.print(json);
+        for result in one(&shared, database, &stores, options.once, &context).await {
+            if let Err((_, failure)) = &result {
                 worst = worst.max(failure.kind().exit_code());
-                Outcome::Failed { label, error: failure.to_report() }
             }
-        });
+            document.databases.push(tell(&database.name, result, options.json)?);
+        }
     }
-    if json {
+    if options.json {
         output::document(&document).map_err(Failure::Output)?;
     }
     Ok(ExitCode::from(worst))
 }
 
+/// Of each repository: its snapshot, or why there is none.
+type Results = Vec<Result<BackupReport, (Option<String>, Failure)>>;
+
 async fn one(
     shared: &Shared<'_>,
     database: &DatabaseConfig,
-    store: Arc<dyn AppendStore>,
+    stores: &Stores,
+    once: Once,
     context: &Context,
-) -> Result<BackupReport, Failure> {
+) -> Results {
     let label = database.name.clone();
     if context.cancel.is_cancelled() {
-        return Err(Failure::Stopped { label });
+        return vec![Err((None, Failure::Stopped { label }))];
     }
-    let source = shared.source(database)?;
-    let report = backup(&shared.plan(database), &source, store, context).await;
-    report.map_err(|source| Failure::Backup { label, source: Box::new(source) })
+    let source = match shared.source(database) {
+        Ok(source) => source,
+        Err(failure) => return vec![Err((None, failure))],
+    };
+    let targets = shared.targets(stores, database);
+    let outcomes = match backup(&shared.plan(database, once), &source, &targets, context).await {
+        Ok(outcomes) => outcomes,
+        Err(error) => {
+            return vec![Err((None, Failure::Backup { label, source: Box::new(error) }))];
+        }
+    };
+    let result = |outcome: stonekeep_engine::backup::Outcome| {
+        let (repository, label) = (outcome.repository, label.clone());
+        outcome.result.map_err(|error| {
+            let source = Box::new(error);
+            (Some(repository.clone()), Failure::BackupInto { label, repository, source })
+        })
+    };
+    outcomes.into_iter().map(result).collect()
+}
+
+/// Says what became of it, and returns it for the document.
+fn tell(
+    label: &Label,
+    result: Result<BackupReport, (Option<String>, Failure)>,
+    json: bool,
+) -> Result<Outcome, Failure> {
+    let label = label.clone();
+    match result {
+        Ok(report) => {
+            if !json {
+                output::line(&summary(&report)).map_err(Failure::Output)?;
+            }
+            let repository = report.repository.clone();
+            Ok(Outcome::Snapshot { label, repository, snapshot: Box::new(report) })
+        }
+        Err((repository, failure)) => {
+            failure.print(json);
+            Ok(Outcome::Failed { label, repository, error: failure.to_report() })
+        }
+    }
 }
 
 fn summary(report: &BackupReport) -> String {
     let totals = &report.totals;
+    let suspicious =
+        report.suspicious.as_ref().map_or(String::new(), |why| format!(", SUSPICIOUS: {why}"));
     format!(
-        "{}: snapshot {} ({}), {} tables, {} rows, {}, stored {}, promised until {}, in {:.1} s",
+        "{}: snapshot {} ({}) in {}, {} tables, {} rows, {}, stored {}, promised until {}, in {:.1} s{suspicious}",
         report.label,
         report.snapshot,
         report.tier,
+        report.repository,
         totals.tables,
         totals.rows,
         output::bytes(totals.plain_bytes),

@@ -6,18 +6,18 @@ use serde::Serialize;
 use stonekeep_config::{DaemonConfig, DatabaseConfig, Environment};
 use stonekeep_engine::{
     Context,
+    backup::Target,
     check::{CheckReport, check},
     context::SystemClock,
 };
 use stonekeep_format::{ErrorKind, ids::Label};
 use stonekeep_process::{failure::FailureReport, output};
-use stonekeep_store::AppendStore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     failure::Failure,
     log::{Reader, Voice},
-    plan::Shared,
+    plan::{Once, Shared},
 };
 
 #[derive(Debug, Serialize)]
@@ -28,8 +28,8 @@ struct Document<'a> {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Outcome<'a> {
-    Checked { label: &'a Label, check: CheckReport },
-    Failed { label: &'a Label, error: FailureReport },
+    Checked { label: &'a Label, repository: String, check: CheckReport },
+    Failed { label: &'a Label, repository: String, error: FailureReport },
 }
 
 /// Checks all databases, and says of each what is well and what is not.
@@ -41,7 +41,7 @@ pub(crate) async fn run(
     json: bool,
 ) -> Result<ExitCode, Failure> {
     let shared = Shared::read(config, environment)?;
-    let store = shared.store().await?;
+    let stores = shared.stores().await?;
     let mut worst = 0;
     let mut document = Document { databases: Vec::new() };
     for database in config.databases(&[])? {
@@ -51,20 +51,23 @@ pub(crate) async fn run(
             cancel: cancel.clone(),
         };
         let label = &database.name;
-        document.databases.push(match one(&shared, database, Arc::clone(&store), &context).await {
-            Ok(check) => {
-                worst = worst.max(exit_code(&check));
-                if !json {
-                    print(label, &check).map_err(Failure::Output)?;
+        for target in shared.targets(&stores, database) {
+            let repository = target.name.clone();
+            document.databases.push(match one(&shared, database, &target, &context).await {
+                Ok(check) => {
+                    worst = worst.max(exit_code(&check));
+                    if !json {
+                        print(label, &check).map_err(Failure::Output)?;
+                    }
+                    Outcome::Checked { label, repository, check }
                 }
-                Outcome::Checked { label, check }
-            }
-            Err(failure) => {
-                failure.print(json);
-                worst = worst.max(failure.kind().exit_code());
-                Outcome::Failed { label, error: failure.to_report() }
-            }
-        });
+                Err(failure) => {
+                    failure.print(json);
+                    worst = worst.max(failure.kind().exit_code());
+                    Outcome::Failed { label, repository, error: failure.to_report() }
+                }
+            });
+        }
     }
     if json {
         output::document(&document).map_err(Failure::Output)?;
@@ -75,7 +78,7 @@ pub(crate) async fn run(
 async fn one(
     shared: &Shared<'_>,
     database: &DatabaseConfig,
-    store: Arc<dyn AppendStore>,
+    target: &Target,
     context: &Context,
 ) -> Result<CheckReport, Failure> {
     let label = database.name.clone();
@@ -83,8 +86,9 @@ async fn one(
         return Err(Failure::Stopped { label });
     }
     let source = shared.source(database)?;
-    let report = check(&shared.plan(database), &source, store, context).await;
-    report.map_err(|source| Failure::Check { label, source: Box::new(source) })
+    let report = check(&shared.plan(database, Once::default()), &source, target, context).await;
+    let repository = target.name.clone();
+    report.map_err(|source| Failure::Check { label, repository, source: Box::new(source) })
 }
 
 fn exit_code(report: &CheckReport) -> u8 {

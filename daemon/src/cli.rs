@@ -41,6 +41,12 @@ pub(crate) enum Command {
         /// Take only these databases: names from the configuration [default: all]
         #[arg(value_name = "LABEL")]
         labels: Vec<Label>,
+        /// Store everything anew, as if nothing of it were there
+        #[arg(long)]
+        fresh: bool,
+        /// Take the snapshots as good although a database shrank: somebody has looked
+        #[arg(long)]
+        accept_shrink: bool,
     },
     /// Check that backups can be taken: keys, bucket, rights, databases; write nothing
     Check,

@@ -32,9 +32,12 @@ pub(crate) enum Failure {
     /// A backup.
     #[error("cannot back up {label}")]
     Backup { label: Label, source: Box<BackupError> },
+    /// A backup into one repository.
+    #[error("cannot back up {label} into {repository}")]
+    BackupInto { label: Label, repository: String, source: Box<BackupError> },
     /// A check that could not be made at all.
-    #[error("cannot check {label}")]
-    Check { label: Label, source: Box<BackupError> },
+    #[error("cannot check {label} in {repository}")]
+    Check { label: Label, repository: String, source: Box<BackupError> },
     /// It was not begun.
     #[error("stopped by a signal before {label} was begun")]
     Stopped { label: Label },
@@ -54,7 +57,9 @@ impl Failure {
         match self {
             Self::Config(source) => source.kind(),
             Self::Store { source, .. } => source.kind(),
-            Self::Backup { source, .. } | Self::Check { source, .. } => source.kind(),
+            Self::Backup { source, .. }
+            | Self::BackupInto { source, .. }
+            | Self::Check { source, .. } => source.kind(),
             Self::Signer { .. }
             | Self::AllowedSigners { .. }
             | Self::Url { .. }

@@ -16,6 +16,7 @@ use stonekeep_process::signals;
 use crate::{
     cli::{Cli, Command},
     failure::Failure,
+    plan::Once,
 };
 
 fn main() -> ExitCode {
@@ -34,8 +35,10 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     let outcome = runtime.block_on(async {
         let cancel = signals::listen().map_err(Failure::Runtime)?;
         match &cli.command {
-            Command::Backup { labels } => {
-                backup::run(&config, &environment, labels, voice, cancel, cli.json).await
+            Command::Backup { labels, fresh, accept_shrink } => {
+                let once = Once { fresh: *fresh, accept_shrink: *accept_shrink };
+                let options = backup::Options { labels, once, voice, json: cli.json };
+                backup::run(&config, &environment, options, cancel).await
             }
             Command::Check => check::run(&config, &environment, voice, cancel, cli.json).await,
         }

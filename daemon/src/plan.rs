@@ -1,16 +1,34 @@
 //! From the configuration to what the engine takes.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use secrecy::ExposeSecret;
 use stonekeep_config::{DaemonConfig, DatabaseConfig, Environment, password::Login};
-use stonekeep_engine::{backup::BackupPlan, context::SystemClock};
-use stonekeep_format::signature::{Signer, Trust};
+use stonekeep_engine::{
+    backup::{BackupPlan, Target},
+    context::SystemClock,
+};
+use stonekeep_format::{
+    ids::SegmentId,
+    signature::{Signer, Trust},
+};
 use stonekeep_postgres::{connect::ConnectOptions, source::SourceOptions, tools::ToolDirs};
 use stonekeep_process::options;
 use stonekeep_store::{AppendStore, S3Store};
 
 use crate::failure::Failure;
+
+/// The buckets, by the names of their repositories.
+pub(crate) struct Stores(Vec<(String, Arc<dyn AppendStore>)>);
+
+/// What holds for one run only.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Once {
+    /// Whether everything is stored anew.
+    pub(crate) fresh: bool,
+    /// Whether a person has seen that the database shrank.
+    pub(crate) accept_shrink: bool,
+}
 
 /// What all databases of the configuration share.
 pub(crate) struct Shared<'c> {
@@ -18,6 +36,7 @@ pub(crate) struct Shared<'c> {
     environment: &'c Environment,
     signer: Signer,
     owner: Trust,
+    distrusted: BTreeSet<SegmentId>,
 }
 
 impl<'c> Shared<'c> {
@@ -35,22 +54,39 @@ impl<'c> Shared<'c> {
                 source: Box::new(source),
             }
         })?;
-        Ok(Self { config, environment, signer, owner })
+        let distrusted = config.distrusted()?;
+        Ok(Self { config, environment, signer, owner, distrusted })
     }
 
-    /// Opens the bucket.
-    pub(crate) async fn store(&self) -> Result<Arc<dyn AppendStore>, Failure> {
-        let repository = self.config.repository()?;
-        let options = options::s3(repository, repository.credentials_file(self.environment)?);
-        let store = S3Store::open(options, Arc::new(SystemClock)).await;
-        let failed =
-            |source| Failure::Store { name: repository.name.clone(), source: Box::new(source) };
-        Ok(Arc::new(store.map_err(failed)?))
+    /// Opens the buckets.
+    pub(crate) async fn stores(&self) -> Result<Stores, Failure> {
+        let mut stores = Vec::new();
+        for repository in self.config.repositories() {
+            let options = options::s3(repository, repository.credentials_file(self.environment)?);
+            let failed =
+                |source| Failure::Store { name: repository.name.clone(), source: Box::new(source) };
+            let store = S3Store::open(options, Arc::new(SystemClock)).await.map_err(failed)?;
+            stores.push((repository.name.clone(), Arc::new(store) as Arc<dyn AppendStore>));
+        }
+        Ok(Stores(stores))
+    }
+
+    /// Says where the snapshots of a database go, and where its writer keeps what it may not read back.
+    pub(crate) fn targets(&self, stores: &Stores, database: &DatabaseConfig) -> Vec<Target> {
+        let target = |(name, store): &(String, Arc<dyn AppendStore>)| Target {
+            name: name.clone(),
+            store: Arc::clone(store),
+            state_dir: Some(self.config.state_dir.join(name).join(database.name.as_str())),
+        };
+        stores.0.iter().map(target).collect()
     }
 
     /// Says under which rules a database is backed up.
-    pub(crate) fn plan(&self, database: &DatabaseConfig) -> BackupPlan {
+    pub(crate) fn plan(&self, database: &DatabaseConfig, once: Once) -> BackupPlan {
         BackupPlan {
+            distrusted: self.distrusted.clone(),
+            fresh: once.fresh,
+            shrink_percent_max: if once.accept_shrink { 100 } else { database.shrink_percent_max },
             label: database.name.clone(),
             tiers: self.config.tiers(),
             zone: database.time_zone,

@@ -11,7 +11,7 @@ use std::{
 
 use secrecy::ExposeSecret;
 use serde::Serialize;
-use stonekeep_config::{DaemonConfig, Environment, ReaderConfig, file};
+use stonekeep_config::{DaemonConfig, Environment, ReaderConfig, RepositoryConfig, file};
 use stonekeep_engine::init::{InitPlan, InitReport, init};
 use stonekeep_format::signature::{Signer, Trust};
 use stonekeep_process::output;
@@ -39,13 +39,14 @@ pub(crate) struct Document {
 pub(crate) fn run(session: &Session<'_>, args: &InitArgs) -> Result<ExitCode, Failure> {
     let daemon = DaemonConfig::load(&args.daemon_config)?;
     let owner = Owner::load(&args.owner_key, session.environment)?;
-    let plan = plan(&daemon, &owner, args.policy.as_deref(), session.environment)?;
+    let repository = daemon.repository(session.repository)?;
+    let plan = plan((&daemon, repository), &owner, args.policy.as_deref(), session.environment)?;
     let files = Files::prepare(&daemon, &owner, out_dir(args))?;
     if let Some(path) = &args.credentials_file {
         file::open_private(path, session.environment)?;
     }
     let made = session.block_on(async |context, _| {
-        let store = open_store(daemon.repository()?, args.credentials_file.as_deref()).await?;
+        let store = open_store(repository, args.credentials_file.as_deref()).await?;
         let sign = |namespace, message: &[u8]| owner.sign(namespace, message);
         let made = init(&plan, Arc::new(store), &sign, &context).await;
         made.map_err(|source| Failure::Init(Box::new(source)))
@@ -58,12 +59,11 @@ pub(crate) fn run(session: &Session<'_>, args: &InitArgs) -> Result<ExitCode, Fa
 }
 
 fn plan(
-    daemon: &DaemonConfig,
+    (daemon, repository): (&DaemonConfig, &RepositoryConfig),
     owner: &Owner,
     policy: Option<&Path>,
     environment: &Environment,
 ) -> Result<InitPlan, Failure> {
-    let repository = daemon.repository()?;
     let trust = Trust::from_allowed_signers(&owner.allowed_signers());
     Ok(InitPlan {
         signer_public_lines: vec![signer_line(daemon, environment)?],
@@ -117,7 +117,7 @@ impl Files {
         let out =
             out.canonicalize().map_err(|source| Failure::Write { path: out.to_owned(), source })?;
         let allowed_signers = out.join("allowed_signers");
-        let reader = ReaderConfig::render(&allowed_signers, daemon.repository()?);
+        let reader = ReaderConfig::render(&allowed_signers, daemon.repositories());
         Ok(Self(vec![
             Staged::prepare(allowed_signers, &owner.allowed_signers())?,
             Staged::prepare(out.join("stonekeep.toml"), &reader)?,

@@ -40,7 +40,12 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     let environment = Environment::of_process();
     log::start(cli.json, environment.log_filter.as_deref())?;
-    let session = Session { config: &cli.config, json: cli.json, environment: &environment };
+    let session = Session {
+        config: &cli.config,
+        repository: cli.repository.as_deref(),
+        json: cli.json,
+        environment: &environment,
+    };
     match &cli.command {
         Command::Init(args) => init::run(&session, args),
         Command::List => list::run(&session),

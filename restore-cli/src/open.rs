@@ -23,6 +23,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Session<'s> {
     pub(crate) config: &'s Path,
+    pub(crate) repository: Option<&'s str>,
     pub(crate) json: bool,
     pub(crate) environment: &'s Environment,
 }
@@ -64,7 +65,7 @@ impl Session<'_> {
                 source: Box::new(source),
             }
         })?;
-        let store = match config.repository()? {
+        let store = match config.repository(self.repository)? {
             Whereabouts::Directory(directory) => open_copy(directory)?,
             Whereabouts::Bucket(repository) => {
                 let credentials = repository.credentials_file(self.environment)?;

@@ -1,14 +1,12 @@
 //! Whether a backup would begin: everything that can be known without writing.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 use stonekeep_postgres::source::{SourceOptions, preflight};
-use stonekeep_store::AppendStore;
 
 use crate::{
     Context,
-    backup::{BackupError, BackupPlan, prepare},
+    backup::{BackupError, BackupPlan, Target},
+    run::prepare,
 };
 
 /// What was checked.
@@ -36,10 +34,10 @@ pub struct CheckLine {
 pub async fn check(
     plan: &BackupPlan,
     source: &SourceOptions,
-    store: Arc<dyn AppendStore>,
+    target: &Target,
     context: &Context,
 ) -> Result<CheckReport, BackupError> {
-    let prepared = prepare(plan, store, context).await?;
+    let prepared = prepare(plan, target, context).await?;
     let failed = |source| BackupError::Source { label: plan.label.clone(), source };
     let info = preflight(source).await.map_err(failed)?;
     let line = |what: &str, detail: String| CheckLine { what: what.to_owned(), ok: true, detail };
@@ -58,14 +56,17 @@ pub async fn check(
             line("recipients", format!("{}, as in the genesis", plan.recipients.len())),
             line(
                 "clock",
-                format!("agrees with the storage server's ({})", prepared.started_at.to_rfc3339()),
+                format!(
+                    "agrees with the storage server's ({})",
+                    prepared.locks.started_at.to_rfc3339()
+                ),
             ),
             line(
                 "next snapshot",
                 format!(
                     "tier {:?}, locked until {}",
                     prepared.tier.name,
-                    prepared.lock.retain_until.to_rfc3339()
+                    prepared.locks.of_document()?.retain_until.to_rfc3339()
                 ),
             ),
             line(

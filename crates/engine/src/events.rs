@@ -101,6 +101,8 @@ pub enum Event {
     },
     /// A snapshot exists.
     Committed {
+        /// The repository's name in the configuration.
+        repository: String,
         /// The database's label.
         label: Label,
         /// The snapshot.
@@ -109,6 +111,13 @@ pub enum Event {
         tier: String,
         /// Until when it is promised.
         promised_until: chrono::DateTime<chrono::Utc>,
+    },
+    /// A repository has left the run; the others go on.
+    RepositoryFailed {
+        /// Its name in the configuration.
+        repository: String,
+        /// Why.
+        message: String,
     },
     /// The use case is complete.
     Done {

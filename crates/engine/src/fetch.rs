@@ -178,7 +178,8 @@ async fn write_archive(
     staging: &mut Staging,
     context: &Context,
 ) -> Result<(), FetchError> {
-    let inventory = load_inventory(repository, &snapshot.manifest).await?;
+    let inventory =
+        load_inventory(repository, &snapshot.manifest.inventory, &snapshot.manifest.id).await?;
     // First of all: a wrong identity must show before gigabytes are fetched.
     let catalog = reader.load_catalog(&inventory, &snapshot.manifest).await?;
     let bytes_expected = Some(snapshot.manifest.totals.plain_bytes);

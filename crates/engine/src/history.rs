@@ -1,6 +1,6 @@
 //! Every snapshot of a repository that can be believed, and everything that cannot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use stonekeep_format::{
@@ -8,7 +8,7 @@ use stonekeep_format::{
     chain::Verified as Snapshot,
     ids::{Digest, Label, SnapshotId},
     key::{ObjectKey, Place},
-    manifest::Manifest,
+    manifest::{Link, Manifest},
     signature::{Found, SignatureError, SignedDocument, verify_document},
 };
 use stonekeep_store::{
@@ -149,6 +149,72 @@ impl History {
             ));
         }
         Ok(history)
+    }
+
+    /// Reads of a label's manifests only those that a writer needs: the newest, and each that no newer one vouches for. All
+    /// others are known by their links in these, so that the work does not grow with their number.
+    ///
+    /// # Errors
+    /// As [`History::load`].
+    pub(crate) async fn load_newest(
+        repository: &Repository,
+        label: &Label,
+    ) -> Result<Self, RepositoryError> {
+        let failed = |source| RepositoryError::Store {
+            bucket: repository.store.bucket().to_string(),
+            source,
+        };
+        let prefix = format!("manifests/{label}/");
+        let listing =
+            list_all(&*repository.store, &prefix, MANIFEST_VERSIONS_MAX).await.map_err(failed)?;
+        let mut keys: Vec<_> = by_key(&listing)
+            .into_iter()
+            .filter_map(|(key, versions)| match Place::of(&key)? {
+                Place::Manifest(_, seq, _, id) => Some((seq, id, key, versions)),
+                _ => None,
+            })
+            .collect();
+        keys.sort_by(|a, b| (b.0, &b.1).cmp(&(a.0, &a.1)));
+        let mut history = Self::default();
+        let mut vouched: BTreeSet<ObjectKey> = BTreeSet::new();
+        for (_, _, key, versions) in keys {
+            if vouched.contains(&key) {
+                continue;
+            }
+            let found = verify_key(repository, &key, &versions).await.map_err(failed)?;
+            if let Some((snapshot, _)) = &found.value {
+                let Manifest { live, previous, .. } = &snapshot.manifest;
+                vouched.extend(live.iter().chain(previous).map(|link| link.key(label)));
+            }
+            history.take(&key, &versions, found);
+        }
+        for snapshots in history.labels.values_mut() {
+            snapshots.reverse();
+        }
+        Ok(history)
+    }
+
+    /// Reads the snapshot that a link names, if it is there.
+    ///
+    /// # Errors
+    /// As [`History::load`].
+    pub(crate) async fn follow(
+        repository: &Repository,
+        label: &Label,
+        link: &Link,
+    ) -> Result<Option<(Snapshot, ObjectVersion)>, RepositoryError> {
+        let failed = |source| RepositoryError::Store {
+            bucket: repository.store.bucket().to_string(),
+            source,
+        };
+        let key = link.key(label);
+        let listing = list_all(&*repository.store, key.as_str(), MANIFEST_VERSIONS_MAX)
+            .await
+            .map_err(failed)?;
+        let versions: Vec<_> =
+            listing.versions.into_iter().filter(|each| each.key == key).collect();
+        let found = verify_key(repository, &key, &versions).await.map_err(failed)?;
+        Ok(found.value.filter(|(snapshot, _)| snapshot.digest == link.digest))
     }
 
     fn take(

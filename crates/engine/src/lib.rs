@@ -13,6 +13,7 @@ pub mod init;
 pub mod list;
 pub mod repository;
 pub mod restore;
+pub mod run;
 pub mod segments;
 pub mod verify;
 

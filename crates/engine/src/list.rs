@@ -299,7 +299,8 @@ pub async fn show(
 ) -> Result<ShowReport, ListError> {
     let history = History::load(repository, None, context).await?;
     let snapshot = history.find(selector)?;
-    let inventory = load_inventory(repository, &snapshot.manifest).await?;
+    let inventory =
+        load_inventory(repository, &snapshot.manifest.inventory, &snapshot.manifest.id).await?;
     let version = history.versions.get(&snapshot.manifest.id);
     Ok(ShowReport {
         manifest: snapshot.manifest.clone(),

@@ -132,7 +132,8 @@ async fn prepare<'a>(
     context: &Context,
 ) -> Result<Run<'a>, RestoreError> {
     phase(context, Phase::Preparing, None);
-    let inventory = load_inventory(repository, &snapshot.manifest).await?;
+    let inventory =
+        load_inventory(repository, &snapshot.manifest.inventory, &snapshot.manifest.id).await?;
     let catalog = reader.load_catalog(&inventory, &snapshot.manifest).await?;
     let toc = reader.open(only(&inventory, SegmentKind::Toc)?).await?;
     let archive = Archive::read_directory(&mut &toc.bytes()[..]).map_err(RestoreError::Contents)?;

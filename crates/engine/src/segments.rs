@@ -15,10 +15,10 @@ use stonekeep_format::{
     ErrorKind,
     catalog::Catalog,
     codec::{self, CodecError, Identities},
-    ids::{Digest, RepositoryId, VersionId},
+    ids::{Digest, RepositoryId, SnapshotId, VersionId},
     inventory::{INVENTORY_BYTES_MAX, Inventory, InventoryError, Segment, SegmentKind},
     key::ObjectKey,
-    manifest::Manifest,
+    manifest::{InventoryRef, Manifest},
 };
 use stonekeep_store::{ReadStore, StoreError};
 use tokio::{
@@ -176,15 +176,15 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(SegmentError::Task)
 }
 
-/// Fetches the inventory that a verified manifest names, checks its digest, and reads it.
+/// Fetches the inventory of `id` that a verified manifest or attempt record names, checks its digest, and reads it.
 ///
 /// # Errors
 /// [`SegmentError`]: it is not there, or not that inventory.
 pub async fn load_inventory(
     repository: &Repository,
-    manifest: &Manifest,
+    named: &InventoryRef,
+    id: &SnapshotId,
 ) -> Result<Inventory, SegmentError> {
-    let named = &manifest.inventory;
     let wanted = Named {
         key: &named.key,
         version_id: &named.version_id,
@@ -192,7 +192,7 @@ pub async fn load_inventory(
         digest: named.digest,
     };
     let stored = get(&*repository.store, &wanted).await?;
-    let (digest, id, key) = (named.digest, manifest.id.clone(), named.key.clone());
+    let (digest, id, key) = (named.digest, id.clone(), named.key.clone());
     let repository: RepositoryId = repository.genesis.repository;
     blocking(move || Inventory::load(&stored, digest, repository, &id))
         .await?

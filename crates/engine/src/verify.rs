@@ -192,7 +192,7 @@ async fn look(
     let (object, mut problems) = find_manifest(&look, snapshot).await?;
     let mut objects: BTreeSet<Object> = object.into_iter().collect();
     objects.insert(Object::inventory(manifest));
-    match load_inventory(repository, manifest).await {
+    match load_inventory(repository, &manifest.inventory, &manifest.id).await {
         Ok(inventory) => {
             report.segments = inventory.segments.len() as u64;
             problems.extend(check_sums(&inventory, manifest));

@@ -32,6 +32,9 @@ pub struct Attempt {
     pub written_at: DateTime<Utc>,
     /// Why the run ended, or `running`; never a row or a secret.
     pub reason: String,
+    /// The manifest that was sent and not answered, if that is how the run ended: it may exist or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maybe: Option<ObjectKey>,
     /// The list of what was stored, in the form of a snapshot's inventory.
     pub inventory: InventoryRef,
 }

@@ -106,12 +106,13 @@ pub struct Position {
     pub live: Vec<Link>,
 }
 
-/// Returns where the next snapshot of a label stands. `fresh` is used as chain id if there is no history.
+/// Returns where the next snapshot of a label stands. `fresh` is used as chain id if there is no history. A manifest that
+/// another one names need not be among `manifests`.
 #[must_use]
 pub fn next(manifests: &[Verified], now: DateTime<Utc>, fresh: ChainId) -> Position {
     let heads = heads(manifests);
     let chain = heads.first().map_or(fresh, |head| head.manifest.chain);
-    let top = manifests.iter().map(|each| each.manifest.seq.0).max().unwrap_or(0);
+    let top = known(manifests).iter().map(|link| link.seq.0).max().unwrap_or(0);
     let previous = heads
         .iter()
         .filter(|head| head.manifest.chain == chain)
@@ -123,13 +124,20 @@ pub fn next(manifests: &[Verified], now: DateTime<Utc>, fresh: ChainId) -> Posit
 /// Every present snapshot that is still promised, and every absent one that a present manifest still vouches for: a gap must
 /// stay visible to the successors of the manifest that knew it.
 fn live(manifests: &[Verified], now: DateTime<Utc>) -> Vec<Link> {
-    let mut live: BTreeMap<(Seq, SnapshotId), Link> = BTreeMap::new();
+    known(manifests).into_iter().filter(|link| link.promised_until() > now).collect()
+}
+
+/// Returns every snapshot that these manifests are or name, in the order of position and time.
+#[must_use]
+pub fn known(manifests: &[Verified]) -> Vec<Link> {
+    let mut known: BTreeMap<(Seq, SnapshotId), Link> = BTreeMap::new();
     let present = manifests.iter().map(|each| each.manifest.link(each.digest));
-    let named = manifests.iter().flat_map(|each| each.manifest.live.iter().cloned());
-    for link in named.chain(present).filter(|link| link.promised_until() > now) {
-        live.insert((link.seq, link.id.clone()), link);
+    let named =
+        manifests.iter().flat_map(|each| each.manifest.live.iter().chain(&each.manifest.previous));
+    for link in named.cloned().chain(present) {
+        known.insert((link.seq, link.id.clone()), link);
     }
-    live.into_values().collect()
+    known.into_values().collect()
 }
 
 #[cfg(test)]

@@ -86,6 +86,12 @@ pub struct Link {
 }
 
 impl Link {
+    /// Returns the key of its manifest.
+    #[must_use]
+    pub fn key(&self, label: &Label) -> ObjectKey {
+        ObjectKey::manifest(label, self.seq, self.chain, &self.id)
+    }
+
     /// Returns until when it must be there.
     #[must_use]
     pub fn promised_until(&self) -> DateTime<Utc> {

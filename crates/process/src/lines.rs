@@ -130,8 +130,13 @@ mod tests {
         assert!(!said(&event, None).contains("label"));
         let snapshot = stonekeep_format::ids::SnapshotId::new(at, 1);
         let tier = "hourly".to_owned();
-        let committed =
-            Event::Committed { label: label.clone(), snapshot, tier, promised_until: at };
+        let committed = Event::Committed {
+            repository: "vault".to_owned(),
+            label: label.clone(),
+            snapshot,
+            tier,
+            promised_until: at,
+        };
         assert_eq!(said(&committed, Some(&label)).matches("label").count(), 1);
     }
 

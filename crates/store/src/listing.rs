@@ -119,15 +119,14 @@ pub async fn oldest_verified<T, E>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use bytes::Bytes;
 
     use super::*;
-    use crate::{MemoryStore, memory::tests::StillClock};
+    use crate::{MemoryStore, memory::tests::still_clock};
 
     fn store() -> MemoryStore {
-        MemoryStore::new("vault".parse().unwrap(), Arc::new(StillClock::default()))
+        MemoryStore::new("vault".parse().unwrap(), still_clock())
     }
     fn signed(bytes: &[u8]) -> Result<String, &'static str> {
         let text = std::str::from_utf8(bytes).map_err(|_| "no text")?;

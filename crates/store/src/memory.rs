@@ -120,6 +120,38 @@ impl MemoryStore {
         Self { denied, ..self.clone() }
     }
 
+    /// Removes what the lifecycle rules say, as a server does once a day: versions older than their rule's days whose lock has
+    /// ended.
+    pub fn expire(&self) {
+        let now = self.clock.now();
+        let mut state = self.state();
+        let State { entries, lifecycle, .. } = &mut *state;
+        entries.retain(|key, versions| {
+            let days = lifecycle
+                .iter()
+                .filter(|rule| key.as_str().starts_with(&rule.prefix))
+                .map(|rule| i64::from(rule.expire_days))
+                .min();
+            versions.retain(|entry| {
+                let is_due =
+                    days.is_some_and(|days| now - entry.modified_at > TimeDelta::days(days));
+                let is_locked = entry.lock.is_some_and(|lock| lock.retain_until > now);
+                !is_due || is_locked
+            });
+            !versions.is_empty()
+        });
+    }
+
+    /// Returns how many bytes there are in all versions under a prefix.
+    #[must_use]
+    pub fn bytes_under(&self, prefix: &str) -> u64 {
+        let state = self.state();
+        let versions = state.entries.iter().filter(|(key, _)| key.as_str().starts_with(prefix));
+        let bodies =
+            versions.flat_map(|(_, versions)| versions).filter_map(|each| each.body.as_ref());
+        bodies.map(|body| body.len() as u64).sum()
+    }
+
     /// Puts a version without lock and without asking for rights, as an attacker would: above an object, or below a key that
     /// will be used later.
     pub fn plant(&self, key: &ObjectKey, body: Bytes) -> VersionId {
@@ -484,32 +516,17 @@ impl fmt::Debug for Faults {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::{future::Future, pin::Pin};
+    use stonekeep_format::clock::StillClock;
 
     use super::*;
 
-    /// A clock that moves only when someone sleeps.
-    #[derive(Debug)]
-    pub(crate) struct StillClock(Mutex<DateTime<Utc>>);
-
-    impl Default for StillClock {
-        fn default() -> Self {
-            Self(Mutex::new("2026-11-20T00:00:00Z".parse().unwrap()))
-        }
-    }
-
-    impl Clock for StillClock {
-        fn now(&self) -> DateTime<Utc> {
-            *self.0.lock().unwrap()
-        }
-        fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-            *self.0.lock().unwrap() += duration;
-            Box::pin(std::future::ready(()))
-        }
+    /// Returns a clock that moves only when someone sleeps.
+    pub(crate) fn still_clock() -> Arc<StillClock> {
+        Arc::new(StillClock::new("2026-11-20T00:00:00Z".parse().unwrap()))
     }
 
     fn store() -> MemoryStore {
-        MemoryStore::new("vault".parse().unwrap(), Arc::new(StillClock::default()))
+        MemoryStore::new("vault".parse().unwrap(), still_clock())
     }
 
     #[tokio::test]

@@ -89,10 +89,10 @@ mod tests {
     use stonekeep_format::lock::LockMode;
 
     use super::*;
-    use crate::{MemoryStore, ReadStore, Right, list_all, memory::tests::StillClock};
+    use crate::{MemoryStore, ReadStore, Right, list_all, memory::tests::still_clock};
 
-    fn store() -> (MemoryStore, Arc<StillClock>) {
-        let clock = Arc::new(StillClock::default());
+    fn store() -> (MemoryStore, Arc<dyn Clock>) {
+        let clock = still_clock();
         (MemoryStore::new("vault".parse().unwrap(), Arc::clone(&clock) as Arc<dyn Clock>), clock)
     }
     fn lock() -> Lock {

@@ -91,7 +91,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::memory::tests::StillClock;
+    use crate::memory::tests::still_clock;
 
     fn transient() -> StoreError {
         StoreError::Unavailable { action: "read", source: "503".into() }
@@ -104,8 +104,8 @@ mod tests {
             tries.fetch_add(1, Ordering::Relaxed);
             Err::<(), _>(transient())
         };
-        let clock = StillClock::default();
-        let outcome = retry(&clock, &RetryPolicy::READS, failing).await;
+        let clock = still_clock();
+        let outcome = retry(&*clock, &RetryPolicy::READS, failing).await;
         assert!(matches!(outcome, Err(StoreError::Unavailable { .. })));
         assert_eq!(tries.load(Ordering::Relaxed), RetryPolicy::READS.tries_max);
     }
@@ -117,21 +117,21 @@ mod tests {
             tries.fetch_add(1, Ordering::Relaxed);
             Err::<(), _>(StoreError::NotFound { key: "a".parse().unwrap() })
         };
-        let clock = StillClock::default();
-        assert!(retry(&clock, &RetryPolicy::READS, failing).await.is_err());
+        let clock = still_clock();
+        assert!(retry(&*clock, &RetryPolicy::READS, failing).await.is_err());
         assert_eq!(tries.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
     async fn the_time_of_slow_attempts_counts_too() {
         let tries = AtomicUsize::new(0);
-        let clock = StillClock::default();
+        let clock = still_clock();
         let slow = || async {
             tries.fetch_add(1, Ordering::Relaxed);
             clock.sleep(Duration::from_secs(40)).await;
             Err::<(), _>(transient())
         };
-        assert!(retry(&clock, &RetryPolicy::READS, slow).await.is_err());
+        assert!(retry(&*clock, &RetryPolicy::READS, slow).await.is_err());
         assert_eq!(tries.load(Ordering::Relaxed), 2);
     }
 }

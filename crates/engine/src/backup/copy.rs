@@ -1,33 +1,36 @@
 //! The workers: each reads the tables it holds the locks of, in the order of its plan, and stores what it reads.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use stonekeep_format::{
     archive::COPY_TAIL,
     digest::{LargeObjectDigest, RowDigest, RowDigestKey, RowDigester},
-    inventory::Segment,
     slicer::{CutKey, CutRule, PageRange, SLICE_BYTES_MAX},
 };
 use stonekeep_postgres::source::{Dump, DumpError, SourceTable, Unit, Worker};
 use tokio::task::JoinSet;
 
 use super::{
-    BackupError, BackupPlan, Prepared,
-    budget::Budget,
     large_objects,
     members::{Packer, Slicer, Target},
-    upload::{Slot, Uploader, Uploads},
+    upload::{Slot, Uploads},
 };
-use crate::{Context, events::Event};
+use crate::{
+    Context,
+    events::Event,
+    run::{BackupError, Budget, Copies, Run},
+};
+
+/// How often what was stored is recorded although it is little (5 min).
+const RECORD_INTERVAL: Duration = Duration::from_secs(300);
 
 const CUT_CONTEXT: &str = "stonekeep 2026-11-21 cut points v1";
 
 /// What the workers have stored, and everything of the dump that the catalog needs.
 #[derive(Debug)]
 pub(super) struct Copied {
-    pub(super) uploader: Uploader,
     pub(super) digest_key: RowDigestKey,
-    pub(super) segments: BTreeMap<Slot, Segment>,
+    pub(super) segments: BTreeMap<Slot, Copies>,
     pub(super) rows: BTreeMap<usize, RowDigest>,
     pub(super) large_objects: LargeObjectDigest,
     pub(super) dump: Dump,
@@ -47,19 +50,18 @@ pub(super) struct Shared {
 /// What one worker has done.
 #[derive(Debug, Default)]
 struct Done {
-    segments: Vec<(Slot, Segment)>,
+    segments: Vec<(Slot, Copies)>,
     rows: Vec<(usize, RowDigest)>,
     large_objects: LargeObjectDigest,
 }
 
 /// Runs the dump's workers to their end. The first failure ends all.
 pub(super) async fn copy(
-    plan: &BackupPlan,
-    prepared: &Prepared,
+    run: &Run,
     mut dump: Dump,
     context: &Context,
 ) -> Result<Copied, BackupError> {
-    let uploader = Uploader::new(plan, prepared, context);
+    let plan = run.plan();
     let shared = Arc::new(Shared {
         label: plan.label.clone(),
         tables: dump.tables.clone(),
@@ -70,17 +72,16 @@ pub(super) async fn copy(
     });
     let mut running = JoinSet::new();
     for worker in std::mem::take(&mut dump.workers) {
-        running.spawn(run(worker, Arc::clone(&shared), Uploads::new(uploader.clone())));
+        running.spawn(work(worker, Arc::clone(&shared), Uploads::new(run.clone())));
     }
     let mut copied = Copied {
-        uploader,
         digest_key: shared.key.clone(),
         segments: BTreeMap::new(),
         rows: BTreeMap::new(),
         large_objects: LargeObjectDigest::default(),
         dump,
     };
-    while let Some(done) = next_done(&mut running, &copied.dump, &plan.label).await? {
+    while let Some(done) = next_done(&mut running, &copied.dump, run, context).await? {
         copied.segments.extend(done.segments);
         for (table, digest) in done.rows {
             let rows = copied.rows.entry(table).or_default();
@@ -91,19 +92,30 @@ pub(super) async fn copy(
     Ok(copied)
 }
 
-/// Waits for the next worker to end, or for the coordinator to say that the snapshot is lost.
+/// Waits for the next worker to end, or for the coordinator to say that the snapshot is lost, and records what was stored
+/// meanwhile.
 async fn next_done(
     running: &mut JoinSet<Result<Done, BackupError>>,
     dump: &Dump,
-    label: &stonekeep_format::ids::Label,
+    run: &Run,
+    context: &Context,
 ) -> Result<Option<Done>, BackupError> {
+    let label = &run.plan().label;
+    let recording = async {
+        // Never ends.
+        loop {
+            context.clock.sleep(RECORD_INTERVAL).await;
+            run.record("running").await;
+        }
+    };
     tokio::select! {
         done = running.join_next() => done.map(|done| done.map_err(BackupError::Task)?).transpose(),
         lost = dump.lost() => Err(BackupError::Source { label: label.clone(), source: lost }),
+        never = recording => never,
     }
 }
 
-async fn run(
+async fn work(
     mut worker: Worker,
     shared: Arc<Shared>,
     mut uploads: Uploads,

@@ -12,12 +12,14 @@ use stonekeep_format::{
 use stonekeep_postgres::source::{LargeObject, LargeObjectPages, Worker};
 
 use super::{
-    BackupError,
     copy::Shared,
     members::{Packer, room},
-    upload::{Piece, Slot, Uploads},
+    upload::{Slot, Uploads},
 };
-use crate::events::Event;
+use crate::{
+    events::Event,
+    run::{BackupError, Held, Piece},
+};
 
 /// Stores a group of small large objects as a pack.
 pub(super) async fn pack(
@@ -115,11 +117,7 @@ struct Slices {
 }
 
 impl Slices {
-    fn put(
-        &mut self,
-        held: Option<super::budget::Held>,
-        uploads: &mut Uploads,
-    ) -> Result<(), BackupError> {
+    fn put(&mut self, held: Option<Held>, uploads: &mut Uploads) -> Result<(), BackupError> {
         let plaintext = std::mem::take(&mut self.buffer);
         self.digester.add(&plaintext);
         let slot = Slot::LargeObject { oid: self.oid, cut: self.cut };

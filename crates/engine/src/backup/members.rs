@@ -9,12 +9,12 @@ use stonekeep_format::{
     slicer::{CutRule, Cutter},
 };
 
-use super::{
-    BackupError,
-    budget::{Budget, Held},
-    upload::{Piece, Slot, Uploads},
+use super::upload::{Slot, Uploads};
+use crate::{
+    Context,
+    events::Event,
+    run::{BackupError, Budget, Held, Piece},
 };
-use crate::{Context, events::Event};
 
 /// Rows between two progress events: some 10 ms of work.
 const PROGRESS_ROWS: u64 = 16_384;

@@ -55,7 +55,7 @@ async fn copy(
     context: &Context,
 ) -> Result<(), FetchError> {
     let manifest = &snapshot.manifest;
-    let inventory = load_inventory(repository, manifest).await?;
+    let inventory = load_inventory(repository, &manifest.inventory, &manifest.id).await?;
     let mut wanted = genesis_line(repository).await?;
     wanted.push(manifest_object(repository, snapshot).await?);
     wanted.push(Wanted {

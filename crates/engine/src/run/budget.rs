@@ -9,25 +9,26 @@ const GRAIN_BYTES: u64 = 64 << 10;
 
 /// The bytes that a run may hold at the same time.
 #[derive(Debug, Clone)]
-pub(super) struct Budget {
+pub struct Budget {
     semaphore: Arc<Semaphore>,
     total: u32,
 }
 
 /// Bytes that are held; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Held(OwnedSemaphorePermit);
+pub struct Held(OwnedSemaphorePermit);
 
 impl Budget {
     /// Allows `bytes` at a time.
-    pub(super) fn new(bytes: u64) -> Self {
+    pub fn new(bytes: u64) -> Self {
         let total = grains(bytes).max(1);
         Self { semaphore: Arc::new(Semaphore::new(total as usize)), total }
     }
 
     /// Waits until `bytes` may be held, or, if that is more than there is, until nothing else is: a row larger than the
     /// budget is taken alone. Whoever calls this holds nothing, so no two can wait for each other.
-    pub(super) async fn hold(&self, bytes: u64) -> Held {
+    #[expect(clippy::missing_panics_doc, reason = "the semaphore is never closed")]
+    pub async fn hold(&self, bytes: u64) -> Held {
         let count = grains(bytes).min(self.total);
         let permit = Arc::clone(&self.semaphore).acquire_many_owned(count).await;
         Held(permit.expect("the semaphore is never closed"))
@@ -36,7 +37,7 @@ impl Budget {
 
 impl Held {
     /// Gives back what is held beyond `bytes`.
-    pub(super) fn shrink(&mut self, bytes: u64) {
+    pub fn shrink(&mut self, bytes: u64) {
         let surplus = self.0.num_permits().saturating_sub(grains(bytes) as usize);
         drop(self.0.split(surplus));
     }

@@ -1,0 +1,192 @@
+//! Why there is no snapshot.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use stonekeep_format::{
+    ErrorKind, codec::CodecError, ids::Label, inventory::InventoryError, key::ObjectKey,
+    lock::LockError, signature::SignatureError,
+};
+use stonekeep_postgres::source::DumpError;
+use stonekeep_store::StoreError;
+
+use crate::repository::RepositoryError;
+
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The repository cannot be used.
+    #[error("cannot use the repository")]
+    Repository(#[from] RepositoryError),
+    /// The signer is not (or no longer) in the genesis.
+    #[error(
+        "the signer {fingerprint} may not sign in this repository now: its genesis does not list it; the owner must sign a genesis that does"
+    )]
+    NotASigner {
+        /// SHA-256 fingerprint of the configured key.
+        fingerprint: String,
+    },
+    /// The configured recipients are not those the owner signed.
+    #[error(
+        "the recipients in the configuration are not those of the repository's genesis: whoever changed them must have the owner sign a new genesis"
+    )]
+    RecipientsDiffer,
+    /// The recipients cannot be used.
+    #[error("the recipients cannot be used")]
+    Recipients(#[source] CodecError),
+    /// The bucket names the locks.
+    #[error(
+        "this repository's locks are set by the bucket (lock = \"bucket-default\"), which this version cannot write"
+    )]
+    BucketDefault,
+    /// The bucket has no Object Lock.
+    #[error(
+        "bucket {bucket} has no Object Lock: it can only be had when a bucket is made, or by the provider's console; use another bucket"
+    )]
+    NoObjectLock {
+        /// The bucket.
+        bucket: String,
+    },
+    /// No tier is configured.
+    #[error("no retention tier is configured: add a [[tier]]")]
+    NoTier,
+    /// A tier keeps for less than the repository's floor.
+    #[error(
+        "tier {tier:?} keeps for {keep_secs} s, less than the {floor_secs} s that the repository's genesis allows"
+    )]
+    BelowFloor {
+        /// The tier.
+        tier: String,
+        /// Its keep.
+        keep_secs: u64,
+        /// The floor.
+        floor_secs: u64,
+    },
+    /// The lock cannot be what it must be.
+    #[error("cannot lock this snapshot as its tier asks")]
+    Lock(#[from] LockError),
+    /// The database cannot be read.
+    #[error("cannot read database {label}")]
+    Source {
+        /// The label.
+        label: Label,
+        /// Why.
+        #[source]
+        source: DumpError,
+    },
+    /// The bucket refused or lost something.
+    #[error("cannot {action}")]
+    Store {
+        /// What was tried.
+        action: &'static str,
+        /// What the store said.
+        #[source]
+        source: StoreError,
+    },
+    /// A segment cannot be sealed.
+    #[error("cannot seal a segment")]
+    Seal(#[source] CodecError),
+    /// The inventory cannot be written.
+    #[error("cannot write the inventory")]
+    Inventory(#[source] InventoryError),
+    /// A signed object cannot be written.
+    #[error("cannot sign the snapshot")]
+    Sign(#[source] SignatureError),
+    /// What was read does not add up. There is no snapshot.
+    #[error("the dump is not complete: {what}; no snapshot was made")]
+    Incomplete {
+        /// What is missing or wrong; names tables, never rows.
+        what: String,
+    },
+    /// A lock ends before the promise it must outlive.
+    #[error(
+        "the lock of {key} ends at {retain_until}, before the promise ({promised_until}): the run took too long; no snapshot was made"
+    )]
+    PromiseOutlivesLock {
+        /// The object.
+        key: String,
+        /// When its lock ends.
+        retain_until: DateTime<Utc>,
+        /// The promise.
+        promised_until: DateTime<Utc>,
+    },
+    /// The manifest was put and it is unknown whether it is there.
+    #[error(
+        "the manifest {key} was sent and no answer came: the snapshot may exist or not; `stonekeep list` tells"
+    )]
+    Uncertain {
+        /// Its key.
+        key: ObjectKey,
+        /// What the store said.
+        #[source]
+        source: StoreError,
+    },
+    /// It would hold the others up.
+    #[error(
+        "this repository fell behind the others by more than {secs} s and was left out of the run"
+    )]
+    Behind {
+        /// The limit.
+        secs: u64,
+    },
+    /// The state directory cannot be used.
+    #[error("cannot use {path:?} in the state directory")]
+    State {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Every repository has left the run, each with an error of its own.
+    #[error("no repository is left to write to")]
+    NoRepositoryLeft,
+    /// Stopped on request.
+    #[error("stopped on request; no snapshot was made")]
+    Cancelled,
+    /// A task of ours panicked.
+    #[error("an internal task failed; no snapshot was made")]
+    Task(#[source] tokio::task::JoinError),
+    /// Something that cannot be was.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl BackupError {
+    /// Whether somebody's DDL was in the way, which may be gone at the next try.
+    pub(crate) const fn is_ddl(&self) -> bool {
+        matches!(self, Self::Source { source: DumpError::DdlInTheWay { .. }, .. })
+    }
+
+    /// Returns what to do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Repository(source) => source.kind(),
+            Self::Source { source, .. } => source.kind(),
+            Self::Store { source, .. } => source.kind(),
+            Self::Lock(LockError::Skewed { .. }) | Self::PromiseOutlivesLock { .. } => {
+                ErrorKind::Unavailable
+            }
+            Self::Cancelled
+            | Self::Uncertain { .. }
+            | Self::Behind { .. }
+            | Self::NoRepositoryLeft => ErrorKind::Unavailable,
+            Self::NotASigner { .. } | Self::RecipientsDiffer => ErrorKind::Corrupt,
+            Self::Incomplete { .. } => ErrorKind::Corrupt,
+            Self::Recipients(_)
+            | Self::BucketDefault
+            | Self::NoObjectLock { .. }
+            | Self::NoTier
+            | Self::BelowFloor { .. }
+            | Self::State { .. }
+            | Self::Lock(_) => ErrorKind::Config,
+            Self::Seal(_)
+            | Self::Inventory(_)
+            | Self::Sign(_)
+            | Self::Task(_)
+            | Self::Internal(_) => ErrorKind::Internal,
+        }
+    }
+}

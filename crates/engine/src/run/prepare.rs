@@ -1,0 +1,233 @@
+//! Whether there may be a snapshot in a repository, where it stands in its chain, what it may reuse, and how long it is kept:
+//! decided before anything is written.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use stonekeep_format::{
+    chain::{self, Position},
+    codec::Recipients,
+    genesis::LockBy,
+    ids::{ChainId, Seq},
+    inventory::Inventory,
+    key::{ObjectKey, Place},
+    lock::{self, LockMode},
+    manifest::{Link, Manifest},
+    signature::Namespace,
+    tier::{self, Tier},
+};
+use stonekeep_store::{AppendStore, StoreError};
+
+use super::{
+    BackupError, BackupPlan, Target,
+    known::Known,
+    locks::{self, Locks},
+    past::{self, Past, Reader},
+    state::State,
+};
+use crate::{Context, repository::Repository};
+
+/// What a run has decided for one repository.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) repository: Repository,
+    pub(crate) store: Arc<dyn AppendStore>,
+    /// Where the writer keeps what it may not read back; absent if it may read the bucket.
+    pub(super) state: Option<State>,
+    pub(crate) position: Position,
+    pub(super) maybe: Vec<ObjectKey>,
+    pub(crate) tier: Tier,
+    pub(crate) locks: Locks,
+    pub(super) clock: ServerClock,
+    pub(super) known: Known,
+    pub(super) baseline: Option<(Manifest, Inventory)>,
+}
+
+/// The storage server's clock, as far from the host's as it was when it was last asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ServerClock(TimeDelta);
+
+impl ServerClock {
+    pub(super) fn now(self, context: &Context) -> DateTime<Utc> {
+        context.clock.now() + self.0
+    }
+}
+
+/// Reads genesis and history, and checks signer, recipients, clock, bucket and tier.
+pub(crate) async fn prepare(
+    plan: &BackupPlan,
+    target: &Target,
+    context: &Context,
+) -> Result<Prepared, BackupError> {
+    let store = Arc::clone(&target.store);
+    let recipients = Recipients::parse(&plan.recipients).map_err(BackupError::Recipients)?;
+    check_bucket(&*store).await?;
+    let started_at = server_time(&*store).await?;
+    let now = context.clock.now();
+    lock::check_skew(now, started_at)?;
+    let (repository, state) = open(plan, target, context).await?;
+    check_genesis(plan, &repository, &recipients, started_at, context)?;
+    let (past, state) = read_past(plan, &repository, state, target, context).await?;
+    let position = place(&past, started_at, context, plan);
+    let tier = choose_tier(plan, &past.links, started_at)?;
+    let genesis_lock = &repository.genesis.lock;
+    let locks = Locks {
+        started_at,
+        keep: tier.keep,
+        cap: genesis_lock.cap,
+        mode: genesis_lock.mode,
+        interval: locks::interval(&past.links, started_at),
+        first: past.links.is_empty() && past.named.is_empty(),
+    };
+    // What cannot be locked is said before anything is read.
+    locks.of_content(Some(DateTime::<Utc>::MIN_UTC))?;
+    Ok(Prepared {
+        repository,
+        state,
+        store,
+        position,
+        maybe: past.maybe,
+        tier,
+        locks,
+        clock: ServerClock(started_at - now),
+        known: Known::new(past.named, &plan.distrusted, plan.fresh),
+        baseline: past.baseline,
+    })
+}
+
+/// Reads the storage server's clock.
+pub(super) async fn server_time(store: &dyn AppendStore) -> Result<DateTime<Utc>, BackupError> {
+    let failed = |source| BackupError::Store { action: "read the storage server's clock", source };
+    store.server_time().await.map_err(failed)
+}
+
+/// A writer that may not read the bucket's configuration is no fault: each lock is read back anyway.
+async fn check_bucket(store: &dyn AppendStore) -> Result<(), BackupError> {
+    let bucket = store.bucket().to_string();
+    match store.bucket_lock().await {
+        Ok(lock) if lock.enabled => Ok(()),
+        Ok(_) | Err(StoreError::NoObjectLock { .. }) => Err(BackupError::NoObjectLock { bucket }),
+        Err(StoreError::Denied { .. }) => Ok(()),
+        Err(source) => Err(BackupError::Store {
+            action: "read the bucket's Object Lock configuration",
+            source,
+        }),
+    }
+}
+
+/// Finds the genesis in the bucket or, for a writer that may not read there, in its state directory.
+async fn open(
+    plan: &BackupPlan,
+    target: &Target,
+    context: &Context,
+) -> Result<(Repository, Option<State>), BackupError> {
+    let in_bucket = Repository::open(Arc::clone(&target.store) as _, &plan.owner, context).await;
+    let error = match in_bucket {
+        Ok(repository) => return Ok((repository, None)),
+        Err(error) if past::is_denied(&error) => error,
+        Err(error) => return Err(error.into()),
+    };
+    let Some(dir) = &target.state_dir else { return Err(error.into()) };
+    let state = State::open(dir, target.store.bucket(), context)?;
+    let repository = Repository::open(state.store()?, &plan.owner, context).await?;
+    Ok((past::in_store(&repository, Arc::clone(&target.store) as _), Some(state)))
+}
+
+/// Reads what earlier runs have left: in the bucket, in the state directory, or nowhere, which begins a new chain.
+async fn read_past(
+    plan: &BackupPlan,
+    repository: &Repository,
+    state: Option<State>,
+    target: &Target,
+    context: &Context,
+) -> Result<(Past, Option<State>), BackupError> {
+    if state.is_none() {
+        let reader = Reader::new(repository, &plan.label, &plan.signer, context);
+        match reader.map_err(BackupError::Sign)?.read().await {
+            Ok(past) => return Ok((past, None)),
+            Err(error) if past::is_denied(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let state = match (state, &target.state_dir) {
+        (Some(state), _) => state,
+        (None, Some(dir)) => State::open(dir, target.store.bucket(), context)?,
+        (None, None) => {
+            context.warn("this credential may not list or read manifests, and there is no state directory: a full snapshot, which begins a new chain");
+            return Ok((Past::default(), None));
+        }
+    };
+    let kept = past::in_store(repository, state.store()?);
+    let reader = Reader::new(&kept, &plan.label, &plan.signer, context);
+    let mut past = reader.map_err(BackupError::Sign)?.read().await?;
+    past.maybe.extend(state.pending()?);
+    Ok((past, Some(state)))
+}
+
+fn check_genesis(
+    plan: &BackupPlan,
+    repository: &Repository,
+    recipients: &Recipients,
+    now: DateTime<Utc>,
+    context: &Context,
+) -> Result<(), BackupError> {
+    let genesis = &repository.genesis;
+    if genesis.lock.by == LockBy::BucketDefault {
+        return Err(BackupError::BucketDefault);
+    }
+    if !repository.trust.allows_signer(&plan.signer, Namespace::Manifest, now) {
+        return Err(BackupError::NotASigner { fingerprint: plan.signer.fingerprint() });
+    }
+    let signed = Recipients::parse(&genesis.recipients).map_err(BackupError::Recipients)?;
+    if signed.fingerprint() != recipients.fingerprint() {
+        return Err(BackupError::RecipientsDiffer);
+    }
+    for tier in &plan.tiers {
+        if tier.keep < genesis.lock.floor {
+            return Err(BackupError::BelowFloor {
+                tier: tier.name.clone(),
+                keep_secs: tier.keep.as_secs(),
+                floor_secs: genesis.lock.floor.as_secs(),
+            });
+        }
+    }
+    if genesis.lock.mode == LockMode::Governance {
+        context.warn("locks are of mode GOVERNANCE: a credential with the right to bypass can delete these backups");
+    }
+    Ok(())
+}
+
+/// The chain position, from what is known. A writer without history begins a new chain and says so.
+fn place(past: &Past, now: DateTime<Utc>, context: &Context, plan: &BackupPlan) -> Position {
+    let sent = past.maybe.iter().filter_map(|key| match Place::of(key) {
+        Some(Place::Manifest(_, seq, ..)) => Some(seq),
+        _ => None,
+    });
+    let mut position = chain::next(&past.snapshots, now, ChainId::from_bytes(rand::random()));
+    if let Some(sent) = sent.max().filter(|sent| *sent >= position.seq) {
+        position.seq = Seq(sent.0 + 1);
+    }
+    if position.previous.is_empty() {
+        context.warn(format!(
+            "no earlier snapshot of {}: beginning chain {}",
+            plan.label, position.chain
+        ));
+    }
+    if position.previous.len() > 1 {
+        context.warn(format!(
+            "closing a fork of chain {}: two snapshots followed the same one",
+            position.chain
+        ));
+    }
+    position
+}
+
+fn choose_tier(plan: &BackupPlan, links: &[Link], now: DateTime<Utc>) -> Result<Tier, BackupError> {
+    let committed: Vec<(DateTime<Utc>, Duration)> = links
+        .iter()
+        .filter(|link| !link.suspicious && link.promised_until() > now)
+        .map(|link| (link.committed_at, link.keep))
+        .collect();
+    let tier = tier::choose(&plan.tiers, &committed, now, plan.zone);
+    tier.cloned().ok_or(BackupError::NoTier)
+}
