@@ -34,6 +34,8 @@ pub struct RepositoryConfig {
     /// genesis by `stonekeep init`, which is the only one to read it here.
     #[serde(default = "compliance")]
     pub lock_mode: LockMode,
+    /// A copy of the genesis as `stonekeep init` writes it, for a writer that may not read the bucket.
+    pub genesis_file: Option<PathBuf>,
     /// Access keys in AWS's ini format; absent: the SDK's chain (environment, profile, web identity, instance role).
     pub credentials_file: Option<PathBuf>,
 }
@@ -58,6 +60,14 @@ impl RepositoryConfig {
     ) -> Result<Option<&Path>, ConfigError> {
         let Some(path) = self.credentials_file.as_deref() else { return Ok(None) };
         file::open_private(path, environment).map(|_| Some(path))
+    }
+
+    /// Reads the copy of the genesis, if one is named.
+    ///
+    /// # Errors
+    /// As [`file::read_text`].
+    pub fn genesis(&self) -> Result<Option<String>, ConfigError> {
+        self.genesis_file.as_deref().map(file::read_text).transpose()
     }
 }
 

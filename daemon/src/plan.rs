@@ -18,8 +18,14 @@ use stonekeep_store::{AppendStore, S3Store};
 
 use crate::failure::Failure;
 
-/// The buckets, by the names of their repositories.
-pub(crate) struct Stores(Vec<(String, Arc<dyn AppendStore>)>);
+/// The repositories' buckets.
+pub(crate) struct Stores(Vec<Opened>);
+
+struct Opened {
+    name: String,
+    store: Arc<dyn AppendStore>,
+    genesis: Option<Vec<u8>>,
+}
 
 /// What holds for one run only.
 #[derive(Debug, Clone, Copy, Default)]
@@ -66,16 +72,21 @@ impl<'c> Shared<'c> {
             let failed =
                 |source| Failure::Store { name: repository.name.clone(), source: Box::new(source) };
             let store = S3Store::open(options, Arc::new(SystemClock)).await.map_err(failed)?;
-            stores.push((repository.name.clone(), Arc::new(store) as Arc<dyn AppendStore>));
+            stores.push(Opened {
+                name: repository.name.clone(),
+                store: Arc::new(store),
+                genesis: repository.genesis()?.map(String::into_bytes),
+            });
         }
         Ok(Stores(stores))
     }
 
     /// Says where the snapshots of a database go, and where its writer keeps what it may not read back.
     pub(crate) fn targets(&self, stores: &Stores, database: &DatabaseConfig) -> Vec<Target> {
-        let target = |(name, store): &(String, Arc<dyn AppendStore>)| Target {
+        let target = |Opened { name, store, genesis }: &Opened| Target {
             name: name.clone(),
             store: Arc::clone(store),
+            genesis: genesis.clone(),
             state_dir: Some(self.config.state_dir.join(name).join(database.name.as_str())),
         };
         stores.0.iter().map(target).collect()

@@ -51,7 +51,9 @@ pub(crate) fn run(session: &Session<'_>, args: &InitArgs) -> Result<ExitCode, Fa
         let made = init(&plan, Arc::new(store), &sign, &context).await;
         made.map_err(|source| Failure::Init(Box::new(source)))
     })?;
-    let files = files.write()?;
+    let mut files = files.write()?;
+    let copy = out_dir(args).join(format!("{}.genesis", repository.name));
+    files.push(Staged::prepare(copy, &made.genesis)?.write()?);
     let next = files.first().map(|allowed_signers| next(&daemon, allowed_signers));
     let document = Document { repository: made, files, next: next.unwrap_or_default() };
     output::result(session.json, &document, || report::init(&document)).map_err(Failure::Output)?;
@@ -119,7 +121,7 @@ impl Files {
         let allowed_signers = out.join("allowed_signers");
         let reader = ReaderConfig::render(&allowed_signers, daemon.repositories());
         Ok(Self(vec![
-            Staged::prepare(allowed_signers, &owner.allowed_signers())?,
+            Staged::prepare(allowed_signers, owner.allowed_signers())?,
             Staged::prepare(out.join("stonekeep.toml"), &reader)?,
         ]))
     }
@@ -131,9 +133,10 @@ impl Files {
 }
 
 impl Staged {
-    fn prepare(path: PathBuf, text: &str) -> Result<Self, Failure> {
+    fn prepare(path: PathBuf, text: impl AsRef<[u8]>) -> Result<Self, Failure> {
+        let text = text.as_ref();
         match fs::read(&path) {
-            Ok(there) if there == text.as_bytes() => Ok(Self { path, new: None }),
+            Ok(there) if there == text => Ok(Self { path, new: None }),
             Ok(_) => Err(Failure::InTheWay { path }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => match stage(&path, text) {
                 Ok(new) => Ok(Self { path, new: Some(new) }),
@@ -156,11 +159,11 @@ impl Staged {
 }
 
 /// Writes `text` beside `path`. Neither file holds a secret, and both are read by others than the one who runs `init`.
-fn stage(path: &Path, text: &str) -> io::Result<NamedTempFile> {
+fn stage(path: &Path, text: &[u8]) -> io::Result<NamedTempFile> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let mut new =
         tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o644)).tempfile_in(dir)?;
-    new.write_all(text.as_bytes())?;
+    new.write_all(text)?;
     new.as_file().sync_all()?;
     Ok(new)
 }

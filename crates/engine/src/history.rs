@@ -1,6 +1,9 @@
 //! Every snapshot of a repository that can be believed, and everything that cannot.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use stonekeep_format::{
@@ -8,6 +11,7 @@ use stonekeep_format::{
     chain::Verified as Snapshot,
     ids::{Digest, Label, SnapshotId},
     key::{ObjectKey, Place},
+    lock::RUN_DURATION_MAX,
     manifest::{Link, Manifest},
     signature::{Found, SignatureError, SignedDocument, verify_document},
 };
@@ -154,6 +158,9 @@ impl History {
     /// Reads of a label's manifests only those that a writer needs: the newest, and each that no newer one vouches for. All
     /// others are known by their links in these, so that the work does not grow with their number.
     ///
+    /// A run sees every manifest that is there when it begins, and one that it does not see was begun no more than
+    /// [`RUN_DURATION_MAX`] before. So what is older than that, and not vouched for, has expired.
+    ///
     /// # Errors
     /// As [`History::load`].
     pub(crate) async fn load_newest(
@@ -167,24 +174,26 @@ impl History {
         let prefix = format!("manifests/{label}/");
         let listing =
             list_all(&*repository.store, &prefix, MANIFEST_VERSIONS_MAX).await.map_err(failed)?;
-        let mut keys: Vec<_> = by_key(&listing)
-            .into_iter()
-            .filter_map(|(key, versions)| match Place::of(&key)? {
-                Place::Manifest(_, seq, _, id) => Some((seq, id, key, versions)),
-                _ => None,
-            })
-            .collect();
-        keys.sort_by(|a, b| (b.0, &b.1).cmp(&(a.0, &a.1)));
+        let mut newest_first: BTreeMap<(Reverse<SnapshotId>, ObjectKey), Vec<ObjectVersion>> =
+            BTreeMap::new();
+        for (key, versions) in by_key(&listing) {
+            if let Some(Place::Manifest(.., id)) = Place::of(&key) {
+                newest_first.insert((Reverse(id), key), versions);
+            }
+        }
         let mut history = Self::default();
         let mut vouched: BTreeSet<ObjectKey> = BTreeSet::new();
-        for (_, _, key, versions) in keys {
-            if vouched.contains(&key) {
+        let mut horizon: Option<SnapshotId> = None;
+        for ((Reverse(id), key), versions) in newest_first {
+            let is_expired = horizon.as_ref().is_some_and(|horizon| id < *horizon);
+            if is_expired || vouched.contains(&key) {
                 continue;
             }
             let found = verify_key(repository, &key, &versions).await.map_err(failed)?;
             if let Some((snapshot, _)) = &found.value {
-                let Manifest { live, previous, .. } = &snapshot.manifest;
+                let Manifest { live, previous, started_at, .. } = &snapshot.manifest;
                 vouched.extend(live.iter().chain(previous).map(|link| link.key(label)));
+                horizon.get_or_insert_with(|| SnapshotId::new(*started_at - RUN_DURATION_MAX, 0));
             }
             history.take(&key, &versions, found);
         }

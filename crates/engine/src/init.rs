@@ -57,6 +57,9 @@ pub struct InitReport {
     pub policy_applied: bool,
     /// What the person must still do by hand.
     pub commands: Vec<String>,
+    /// The genesis as it was signed, for a writer that may not read it in the bucket.
+    #[serde(skip)]
+    pub genesis: Vec<u8>,
 }
 
 /// Why no repository was made.
@@ -146,13 +149,14 @@ pub async fn init(
     if let Some(policy) = &plan.policy_json {
         store.put_policy(policy).await.map_err(failed("apply the bucket policy"))?;
     }
-    put_genesis(plan, &genesis, &*store, sign).await?;
+    let object = put_genesis(plan, &genesis, &*store, sign).await?;
     Ok(InitReport {
         repository: genesis.repository,
         genesis_key: genesis.key,
         bucket_created: matches!(created, Created::New),
         policy_applied: plan.policy_json.is_some(),
         commands: Vec::new(),
+        genesis: object.to_vec(),
     })
 }
 
@@ -187,7 +191,7 @@ async fn put_genesis(
     genesis: &Genesis,
     store: &dyn ProvisionStore,
     sign: &Sign<'_>,
-) -> Result<(), InitError> {
+) -> Result<Bytes, InitError> {
     let body = document_body(genesis).map_err(InitError::Signature)?;
     let armour = sign(Namespace::Genesis, &body).map_err(InitError::Owner)?;
     let object = join(body, &armour);
@@ -198,7 +202,8 @@ async fn put_genesis(
     let keep = genesis.lock.cap.saturating_sub(RUN_DURATION_MAX);
     let lock =
         lock::lock_for(genesis.created_at, keep, Duration::ZERO, genesis.lock.cap, plan.lock_mode)?;
-    let put = put_locked(store, &genesis.key, Bytes::from(object), lock).await;
-    put.map(drop)
+    let object = Bytes::from(object);
+    let put = put_locked(store, &genesis.key, object.clone(), lock).await;
+    put.map(|_| object)
         .map_err(|source| InitError::Store { action: "store the genesis under lock", source })
 }

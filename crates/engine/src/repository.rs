@@ -7,7 +7,7 @@ use stonekeep_format::{
     genesis::Genesis,
     ids::Digest,
     key::{ObjectKey, Place},
-    signature::{Found, SignatureError, SignedDocument, Trust, verify_document},
+    signature::{Found, SignatureError, SignedDocument, Trust, split, verify_document},
 };
 use stonekeep_store::{
     Listing, ObjectVersion, ReadStore, StoreError, Verified, list_all, oldest_verified,
@@ -104,6 +104,29 @@ pub struct Planted {
 }
 
 impl Repository {
+    /// Takes a copy of the genesis that the owner signed, for whoever may not read it in the bucket.
+    ///
+    /// # Errors
+    /// [`RepositoryError::ForeignGenesis`] and [`RepositoryError::Signer`].
+    pub fn pinned(
+        object: &[u8],
+        store: Arc<dyn ReadStore>,
+        owner: &Trust,
+    ) -> Result<Self, RepositoryError> {
+        let said = split(object).and_then(|(body, _)| serde_json::from_slice::<Genesis>(body).ok());
+        let key = said.map_or_else(|| ObjectKey::genesis(1), |genesis| genesis.key);
+        let found = Found { key: &key, repository: None };
+        let genesis = verify_document::<Genesis>(object, found, owner).map_err(|source| {
+            RepositoryError::ForeignGenesis {
+                bucket: store.bucket().to_string(),
+                fingerprints: owner.fingerprints().join(", "),
+                source,
+            }
+        })?;
+        let trust = genesis.trust().map_err(RepositoryError::Signer)?;
+        Ok(Self { genesis, trust, store })
+    }
+
     /// Finds the genesis in force and checks it against the owner's key.
     ///
     /// # Errors

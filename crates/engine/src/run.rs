@@ -105,6 +105,8 @@ pub struct Target {
     pub name: String,
     /// Its bucket.
     pub store: Arc<dyn AppendStore>,
+    /// The genesis as the owner signed it, for a writer that may not read it in the bucket.
+    pub genesis: Option<Vec<u8>>,
     /// Where a writer that may not read the bucket keeps its memory of this label in this repository.
     pub state_dir: Option<PathBuf>,
 }
@@ -327,3 +329,6 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, BackupError> {
     tokio::task::spawn_blocking(work).await.map_err(BackupError::Task)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! Keys here are relative to the repository's prefix: the store adds it. So a repository that was copied elsewhere, whole,
 //! still verifies, although every signed object contains its own key.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Borrow, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +72,12 @@ impl TryFrom<String> for ObjectKey {
         } else {
             Err(IdError::new("object key", "1 to 900 bytes, not beginning with a slash", &text))
         }
+    }
+}
+/// Keys sort as their text does.
+impl Borrow<str> for ObjectKey {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 impl From<ObjectKey> for String {

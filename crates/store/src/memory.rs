@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    ops::Bound,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -51,6 +52,7 @@ const PAGE_ENTRIES: usize = 7;
 pub struct MemoryStore {
     bucket: BucketName,
     denied: BTreeSet<Right>,
+    page_entries: usize,
     clock: Arc<dyn Clock>,
     state: Arc<Mutex<State>>,
 }
@@ -94,7 +96,13 @@ impl MemoryStore {
     #[must_use]
     pub fn new(bucket: BucketName, clock: Arc<dyn Clock>) -> Self {
         let state = State { exists: true, locks_enabled: true, ..State::default() };
-        Self { bucket, denied: BTreeSet::new(), clock, state: Arc::new(Mutex::new(state)) }
+        Self {
+            bucket,
+            denied: BTreeSet::new(),
+            page_entries: PAGE_ENTRIES,
+            clock,
+            state: Arc::new(Mutex::new(state)),
+        }
     }
 
     /// Returns a bucket that nobody has made yet.
@@ -111,6 +119,12 @@ impl MemoryStore {
         let store = Self::new(bucket, clock);
         store.state().locks_enabled = false;
         store
+    }
+
+    /// Returns the same bucket, listed in pages of a real server's size (1000): for simulations of many objects.
+    #[must_use]
+    pub fn in_large_pages(&self) -> Self {
+        Self { page_entries: 1000, ..self.clone() }
     }
 
     /// Returns the same bucket through a credential that lacks `rights` too.
@@ -329,32 +343,31 @@ impl ReadStore for MemoryStore {
     ) -> Result<VersionPage, StoreError> {
         self.readable(Right::List, "list versions")?;
         let state = self.state();
+        let after = after.as_ref();
+        let from = after.map_or(prefix, |after| after.key.as_str());
+        let is_done = |key: &ObjectKey, entry: &Entry| {
+            after.is_some_and(|after| {
+                key.as_str() == after.key && !comes_after(&state, key, entry, after)
+            })
+        };
         // As S3 lists: keys in order, of each the newest first.
-        let entries: Vec<(&ObjectKey, &Entry, bool)> = state
+        let mut entries = state
             .entries
-            .iter()
-            .filter(|(key, _)| key.as_str().starts_with(prefix))
+            .range::<str, _>((Bound::Included(from), Bound::Unbounded))
+            .take_while(|(key, _)| key.as_str().starts_with(prefix))
             .flat_map(|(key, all)| {
                 all.iter().rev().enumerate().map(move |(age, entry)| (key, entry, age == 0))
             })
-            .filter(|(_, entry, _)| !entry.hidden)
-            .collect();
-        let begun = after.map_or(0, |after| {
-            let at = |(key, entry, _): &(&ObjectKey, &Entry, bool)| {
-                key.as_str() == after.key
-                    && Some(entry.version_id.as_str()) == after.version_id.as_deref()
-            };
-            entries.iter().position(at).map_or(entries.len(), |at| at + 1)
-        });
-        let ended = entries.len().min(begun + PAGE_ENTRIES);
+            .filter(|(key, entry, _)| !entry.hidden && !is_done(key, entry));
+        let listed: Vec<_> = entries.by_ref().take(self.page_entries).collect();
         let mut page = VersionPage::default();
-        for (key, entry, is_latest) in entries[begun..ended].iter().rev() {
+        for (key, entry, is_latest) in listed.iter().rev() {
             page.take(key, entry, *is_latest);
         }
         page.versions.sort_by(|a, b| a.key.cmp(&b.key));
         page.markers.sort_by(|a, b| a.key.cmp(&b.key));
-        if ended < entries.len() {
-            page.next = entries[begun..ended].last().map(|(key, entry, _)| ListCursor {
+        if entries.next().is_some() {
+            page.next = listed.last().map(|(key, entry, _)| ListCursor {
                 key: key.as_str().to_owned(),
                 version_id: Some(entry.version_id.as_str().to_owned()),
             });
@@ -401,6 +414,14 @@ impl ReadStore for MemoryStore {
         }
         Ok(self.clock.now().trunc_subsecs(0))
     }
+}
+
+/// Whether a version is listed behind the one at which a page ended: versions of a key come newest first.
+fn comes_after(state: &State, key: &ObjectKey, entry: &Entry, after: &ListCursor) -> bool {
+    let ended = after.version_id.as_deref();
+    let versions = state.entries.get(key).into_iter().flatten().rev();
+    let mut behind = versions.skip_while(|each| Some(each.version_id.as_str()) != ended).skip(1);
+    behind.any(|each| each.version_id == entry.version_id)
 }
 
 impl VersionPage {

@@ -18,8 +18,8 @@ use super::{
     prepare::server_time,
 };
 
-/// Segments after which a record is written (64): half a gigabyte of plaintext, which is what a run that is killed may lose.
-pub(super) const RECORD_SEGMENTS: usize = 64;
+/// Segments after which a record is written (32): 256 MiB of heap, which is the most that a run that is killed stores in vain.
+pub(super) const RECORD_SEGMENTS: usize = 32;
 
 impl Run {
     /// Records in every repository what was stored there since the last record. `reason` is why the run ended, or `running`.

@@ -3,8 +3,6 @@
 //! Only what our own signer signed is believed here. A writer that may not read the bucket has kept the same objects in its
 //! state directory, and they are read the same way.
 
-use std::sync::Arc;
-
 use stonekeep_format::{
     attempt::Attempt,
     chain,
@@ -14,7 +12,7 @@ use stonekeep_format::{
     manifest::{InventoryRef, Link, Manifest},
     signature::{Found, Namespace, SignatureError, SignedDocument, Signer, Trust, verify_document},
 };
-use stonekeep_store::{ObjectVersion, ReadStore, StoreError, list_all, oldest_verified};
+use stonekeep_store::{ObjectVersion, StoreError, list_all, oldest_verified};
 
 use crate::{
     Context,
@@ -25,7 +23,7 @@ use crate::{
 
 /// Snapshots whose inventories are read (4): the newest, and with it the heads of a fork or of other chains.
 const INVENTORIES_MAX: usize = 4;
-/// Attempt records that are read (4096), the newest ones: at one for every 64 segments, a broken run of two terabytes.
+/// Attempt records that are read (4096), the newest ones: at one for every 32 segments, a broken run of a terabyte.
 const ATTEMPTS_MAX: usize = 4096;
 /// How many versions under `attempts/` are looked at (1 000 000): they expire after days, so more is junk.
 const ATTEMPT_VERSIONS_MAX: usize = 1_000_000;
@@ -176,11 +174,6 @@ impl<'a> Reader<'a> {
             }
         }
     }
-}
-
-/// Where a run finds what earlier ones have left.
-pub(super) fn in_store(repository: &Repository, store: Arc<dyn ReadStore>) -> Repository {
-    Repository { store, ..repository.clone() }
 }
 
 /// Whether this says that the writer's credential may not read.

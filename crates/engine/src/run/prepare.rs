@@ -16,7 +16,7 @@ use stonekeep_format::{
     signature::Namespace,
     tier::{self, Tier},
 };
-use stonekeep_store::{AppendStore, StoreError};
+use stonekeep_store::{AppendStore, ReadStore, StoreError};
 
 use super::{
     BackupError, BackupPlan, Target,
@@ -65,9 +65,9 @@ pub(crate) async fn prepare(
     let started_at = server_time(&*store).await?;
     let now = context.clock.now();
     lock::check_skew(now, started_at)?;
-    let (repository, state) = open(plan, target, context).await?;
+    let repository = open(plan, target, context).await?;
     check_genesis(plan, &repository, &recipients, started_at, context)?;
-    let (past, state) = read_past(plan, &repository, state, target, context).await?;
+    let (past, state) = read_past(plan, &repository, target, context).await?;
     let position = place(&past, started_at, context, plan);
     let tier = choose_tier(plan, &past.links, started_at)?;
     let genesis_lock = &repository.genesis.lock;
@@ -115,51 +115,43 @@ async fn check_bucket(store: &dyn AppendStore) -> Result<(), BackupError> {
     }
 }
 
-/// Finds the genesis in the bucket or, for a writer that may not read there, in its state directory.
+/// Finds the genesis in the bucket or, for a writer that may not read there, takes the copy it was given.
 async fn open(
     plan: &BackupPlan,
     target: &Target,
     context: &Context,
-) -> Result<(Repository, Option<State>), BackupError> {
-    let in_bucket = Repository::open(Arc::clone(&target.store) as _, &plan.owner, context).await;
-    let error = match in_bucket {
-        Ok(repository) => return Ok((repository, None)),
-        Err(error) if past::is_denied(&error) => error,
-        Err(error) => return Err(error.into()),
-    };
-    let Some(dir) = &target.state_dir else { return Err(error.into()) };
-    let state = State::open(dir, target.store.bucket(), context)?;
-    let repository = Repository::open(state.store()?, &plan.owner, context).await?;
-    Ok((past::in_store(&repository, Arc::clone(&target.store) as _), Some(state)))
+) -> Result<Repository, BackupError> {
+    let store: Arc<dyn ReadStore> = Arc::clone(&target.store) as _;
+    match (Repository::open(Arc::clone(&store), &plan.owner, context).await, &target.genesis) {
+        (Err(error), Some(genesis)) if past::is_denied(&error) => {
+            Ok(Repository::pinned(genesis, store, &plan.owner)?)
+        }
+        (opened, _) => Ok(opened?),
+    }
 }
 
 /// Reads what earlier runs have left: in the bucket, in the state directory, or nowhere, which begins a new chain.
 async fn read_past(
     plan: &BackupPlan,
     repository: &Repository,
-    state: Option<State>,
     target: &Target,
     context: &Context,
 ) -> Result<(Past, Option<State>), BackupError> {
-    if state.is_none() {
+    let read = async |repository: &Repository| {
         let reader = Reader::new(repository, &plan.label, &plan.signer, context);
-        match reader.map_err(BackupError::Sign)?.read().await {
-            Ok(past) => return Ok((past, None)),
-            Err(error) if past::is_denied(&error) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let state = match (state, &target.state_dir) {
-        (Some(state), _) => state,
-        (None, Some(dir)) => State::open(dir, target.store.bucket(), context)?,
-        (None, None) => {
-            context.warn("this credential may not list or read manifests, and there is no state directory: a full snapshot, which begins a new chain");
-            return Ok((Past::default(), None));
-        }
+        Ok::<_, BackupError>(reader.map_err(BackupError::Sign)?.read().await)
     };
-    let kept = past::in_store(repository, state.store()?);
-    let reader = Reader::new(&kept, &plan.label, &plan.signer, context);
-    let mut past = reader.map_err(BackupError::Sign)?.read().await?;
+    match read(repository).await? {
+        Ok(past) => return Ok((past, None)),
+        Err(error) if past::is_denied(&error) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let Some(dir) = &target.state_dir else {
+        context.warn("this credential may not list or read manifests, and there is no state directory: a full snapshot, which begins a new chain");
+        return Ok((Past::default(), None));
+    };
+    let state = State::open(dir, target.store.bucket(), context)?;
+    let mut past = read(&Repository { store: state.store()?, ..repository.clone() }).await??;
     past.maybe.extend(state.pending()?);
     Ok((past, Some(state)))
 }

@@ -72,7 +72,7 @@ where
     text.parse().expect("the test's own id")
 }
 
-fn signer() -> Signer {
+pub(crate) fn signer() -> Signer {
     Signer::from_openssh(SIGNER).expect("the test's own key")
 }
 

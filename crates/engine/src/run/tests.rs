@@ -1,0 +1,424 @@
+//! Runs against the model of a bucket, with time in hand.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chrono::TimeDelta;
+use stonekeep_format::{
+    catalog::{Catalog, DatabaseProperties, LargeObjects, Server},
+    clock::StillClock,
+    digest::{LargeObjectDigest, RowDigestKey},
+    ids::RepositoryId,
+    inventory::TableTotals,
+    key::{ObjectKey, Place},
+    lock::LockMode,
+    manifest::Versions,
+    signature::Namespace,
+    tier::Every,
+};
+use stonekeep_store::{MemoryStore, ReadStore, Right, list_all};
+
+use super::*;
+use crate::{
+    history::History,
+    init::{InitPlan, init},
+    repository::Repository,
+    segments::fixture::{context, signer},
+};
+
+const HOUR: TimeDelta = TimeDelta::hours(1);
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().expect("the test's own date")
+}
+
+fn tier(name: &str, every: Every, days: u64) -> Tier {
+    Tier { name: name.to_owned(), every, keep: Duration::from_secs(days * 86_400) }
+}
+
+/// A repository in memory, and a writer for it.
+struct World {
+    clock: Arc<StillClock>,
+    store: MemoryStore,
+    context: Context,
+    plan: BackupPlan,
+    state: Option<tempfile::TempDir>,
+    genesis: Option<Vec<u8>>,
+}
+
+impl World {
+    async fn new(tiers: Vec<Tier>) -> Self {
+        let clock = Arc::new(StillClock::new(at("2026-11-21T00:00:00Z")));
+        let store = MemoryStore::new("vault".parse().expect("a bucket"), Arc::clone(&clock) as _)
+            .in_large_pages();
+        let context = Context { clock: Arc::clone(&clock) as _, ..context() };
+        let recipient = || age::x25519::Identity::generate().to_public().to_string();
+        let recipients = vec![recipient(), recipient()];
+        let (signer, mut owner) = (signer(), Trust::none());
+        let line = signer.public_line().expect("a line");
+        owner.allow(&line, &[Namespace::Genesis], None, None).expect("a key");
+        let plan = InitPlan {
+            signer_public_lines: vec![line],
+            recipients: recipients.clone(),
+            tiers: tiers.clone(),
+            bucket: "vault".parse().expect("a bucket"),
+            policy_json: None,
+            lock_mode: LockMode::Compliance,
+            owner: owner.clone(),
+        };
+        let sign = |namespace, message: &[u8]| {
+            signer.sign(namespace, message).map_err(|error| error.to_string())
+        };
+        init(&plan, Arc::new(store.clone()), &sign, &context).await.expect("a repository");
+        let plan = BackupPlan {
+            label: "bookings".parse().expect("a label"),
+            tiers,
+            zone: chrono_tz::Europe::Berlin,
+            compression_level: 1,
+            memory_budget_bytes: 64 << 20,
+            signer,
+            recipients,
+            owner,
+            distrusted: BTreeSet::new(),
+            fresh: false,
+            shrink_percent_max: 50,
+        };
+        Self { clock, store, context, plan, state: None, genesis: None }
+    }
+
+    async fn weekly() -> Self {
+        Self::new(vec![tier("hourly", Every::Hour, 7)]).await
+    }
+
+    fn pass(&self, time: TimeDelta) {
+        use stonekeep_format::Clock as _;
+        self.clock.set(self.clock.now() + time);
+    }
+
+    fn target(&self, store: impl AppendStore + 'static) -> Target {
+        Target {
+            name: "vault".to_owned(),
+            store: Arc::new(store),
+            genesis: self.genesis.clone(),
+            state_dir: self.state.as_ref().map(|dir| dir.path().to_owned()),
+        }
+    }
+
+    async fn begin(&self) -> Run {
+        let begun = begin(&self.plan, &[self.target(self.store.clone())], &self.context).await;
+        begun.map(|(run, _)| run).expect("it may be written to")
+    }
+
+    /// Takes a snapshot of tables that hold this.
+    async fn snapshot(&self, tables: &[&str]) -> BackupReport {
+        self.snapshot_in(&[self.target(self.store.clone())], tables)
+            .await
+            .remove(0)
+            .result
+            .expect("a snapshot")
+    }
+
+    async fn snapshot_in(&self, targets: &[Target], tables: &[&str]) -> Vec<Outcome> {
+        match begin(&self.plan, targets, &self.context).await {
+            Err(outcomes) => outcomes,
+            Ok((run, failed)) => match self.keep_all(&run, tables).await {
+                Ok(contents) => run.commit(&contents, failed).await,
+                Err(BackupError::NoRepositoryLeft) => run.failures(),
+                Err(error) => panic!("{error}"),
+            },
+        }
+    }
+
+    async fn keep_all(&self, run: &Run, tables: &[&str]) -> Result<Contents, BackupError> {
+        let mut segments = Vec::new();
+        for (kind, text) in [(SegmentKind::Toc, "toc"), (SegmentKind::Globals, "globals")] {
+            segments.push(run.keep(piece(kind, None, text)).await?);
+        }
+        for (at, table) in tables.iter().enumerate() {
+            let member = format!("t{at}.dat").parse().expect("a member");
+            segments.push(run.keep(piece(SegmentKind::Rows, Some(member), table)).await?);
+        }
+        Ok(contents(run, segments, tables))
+    }
+
+    async fn keys(&self, prefix: &str) -> Vec<ObjectKey> {
+        let all = list_all(&self.store, prefix, 100_000).await.expect("listed");
+        all.versions.into_iter().map(|version| version.key).collect()
+    }
+
+    async fn open(&self) -> Repository {
+        let store: Arc<dyn ReadStore> = Arc::new(self.store.clone());
+        let repository = Repository::open(store, &self.plan.owner, &self.context).await;
+        repository.expect("a genesis")
+    }
+
+    /// The segments that the newest snapshot names.
+    async fn named(&self) -> Vec<Segment> {
+        let repository = self.open().await;
+        let history = History::load_newest(&repository, &self.plan.label).await;
+        let history = history.expect("manifests");
+        let newest =
+            history.of(&self.plan.label).iter().max_by_key(|each| each.manifest.committed_at);
+        let manifest = &newest.expect("a snapshot").manifest;
+        let inventory =
+            crate::segments::load_inventory(&repository, &manifest.inventory, &manifest.id).await;
+        inventory.expect("an inventory").segments
+    }
+
+    async fn row_segments(&self) -> Vec<Segment> {
+        let mut named = self.named().await;
+        named.retain(|segment| segment.kind == SegmentKind::Rows);
+        named
+    }
+}
+
+fn piece(kind: SegmentKind, member: Option<MemberName>, text: &str) -> Piece {
+    Piece { kind, member, plaintext: text.as_bytes().to_vec(), held: None }
+}
+
+fn contents(run: &Run, segments: Vec<Copies>, tables: &[&str]) -> Contents {
+    let rows = |text: &&str| TableTotals {
+        name: run.keyer().table_name(b"public", text.get(..1).unwrap_or_default().as_bytes()),
+        rows: text.len() as u64,
+        plain_bytes: text.len() as u64,
+    };
+    let tables: Vec<TableTotals> = tables.iter().map(rows).collect();
+    let totals = Totals {
+        tables: tables.len() as u64,
+        rows: tables.iter().map(|table| table.rows).sum(),
+        ..Totals::default()
+    };
+    let catalog = Catalog {
+        format: Catalog::FORMAT.to_owned(),
+        repository: RepositoryId::from_bytes([0; 16]),
+        label: run.plan().label.clone(),
+        id: run.id().clone(),
+        digest_key: RowDigestKey::from_bytes([0; 32]),
+        snapshot_at: at("2026-11-21T00:00:00Z"),
+        wal_lsn: None,
+        server: Server {
+            version_num: 150_000,
+            version: "15".to_owned(),
+            system_identifier: None,
+            settings: Vec::new(),
+        },
+        database: DatabaseProperties::default(),
+        tables: Vec::new(),
+        large_objects: LargeObjects {
+            digest: LargeObjectDigest::default(),
+            packs: Vec::new(),
+            sliced: Vec::new(),
+        },
+        sequences: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let versions = Versions { stonekeep: "0".into(), server: "15".into(), pg_dump: "15".into() };
+    Contents { catalog, segments, tables, totals, versions }
+}
+
+#[tokio::test]
+async fn unchanged_content_is_stored_once() {
+    let world = World::weekly().await;
+    world.snapshot(&["a", "b"]).await;
+    let first = world.row_segments().await;
+    world.pass(HOUR);
+    let second = world.snapshot(&["a", "c"]).await;
+    let now = world.row_segments().await;
+    assert_eq!((&now[0].key, &now[0].version_id), (&first[0].key, &first[0].version_id));
+    assert_ne!(now[1].key, first[1].key);
+    assert_eq!(now[0].since, first[0].since);
+    let put: u64 = now[1].bytes + world.named().await.last().map_or(0, |catalog| catalog.bytes);
+    assert_eq!(second.totals.put_bytes, put);
+}
+
+#[tokio::test]
+async fn content_is_stored_again_before_its_lock_is_too_short() {
+    let world = World::weekly().await;
+    let mut keys = BTreeSet::new();
+    for _ in 0..6 * 60 {
+        let report = world.snapshot(&["a"]).await;
+        for segment in world.named().await {
+            assert!(segment.lock.retain_until > report.promised_until);
+        }
+        keys.extend(world.row_segments().await.into_iter().map(|segment| segment.key));
+        world.pass(HOUR * 4);
+    }
+    // The window is seven days, the longest that keep allows, once content has stood for so long.
+    assert!((8..=10).contains(&keys.len()), "{}", keys.len());
+}
+
+#[tokio::test]
+async fn a_lost_or_distrusted_segment_is_stored_again() {
+    let mut world = World::weekly().await;
+    world.snapshot(&["a", "b"]).await;
+    let first = world.row_segments().await;
+    assert!(world.store.lose(&first[0].key, &first[0].version_id));
+    world.plan.distrusted.insert(first[1].id);
+    // Documents are relied on for a day; then the server is asked.
+    world.pass(HOUR * 25);
+    world.snapshot(&["a", "b"]).await;
+    let now = world.row_segments().await;
+    for (now, first) in now.iter().zip(&first) {
+        assert_eq!((now.id, now.since), (first.id, first.since));
+        assert_ne!(now.key, first.key);
+        let lock = world.store.retention(&now.key, &now.version_id).await.expect("it is there");
+        assert_eq!(lock, Some(now.lock));
+    }
+}
+
+#[tokio::test]
+async fn fresh_reuses_nothing() {
+    let mut world = World::weekly().await;
+    world.snapshot(&["a"]).await;
+    let first = world.row_segments().await;
+    world.plan.fresh = true;
+    world.pass(HOUR);
+    world.snapshot(&["a"]).await;
+    assert_ne!(world.row_segments().await[0].key, first[0].key);
+}
+
+#[tokio::test]
+async fn a_broken_run_is_continued_from_its_records() {
+    let world = World::weekly().await;
+    let run = world.begin().await;
+    world.keep_all(&run, &["a", "b"]).await.expect("stored");
+    run.record("killed").await;
+    let stored = world.keys("segments/").await;
+    drop(run);
+    world.pass(HOUR);
+    world.snapshot(&["a", "b"]).await;
+    let named = world.named().await;
+    let reused = named.iter().filter(|segment| stored.contains(&segment.key)).count();
+    assert_eq!((reused, named.len()), (4, 5), "all but the catalog");
+    // Nothing of it is looked for once a snapshot names it.
+    assert_eq!(world.keys("attempts/").await.len(), 1);
+}
+
+#[tokio::test]
+async fn records_of_others_and_of_other_labels_count_for_nothing() {
+    let world = World::weekly().await;
+    let run = world.begin().await;
+    world.keep_all(&run, &["a"]).await.expect("stored");
+    run.record("killed").await;
+    let key = world.keys("attempts/").await.remove(0);
+    let Some(Place::Attempt(_, id)) = Place::of(&key) else { panic!("{key}") };
+    let versions = list_all(&world.store, key.as_str(), 10).await.expect("listed").versions;
+    let record = world.store.get(&key, &versions[0].version_id, 100_000).await.expect("read");
+    let stored = world.keys("segments/").await;
+    let label: Label = "payroll".parse().expect("a label");
+    // Replayed below another label, and with one byte of its content changed under its own.
+    world.store.plant(&ObjectKey::attempt(&label, &id), record.clone());
+    let mut forged = record.to_vec();
+    forged[20] ^= 1;
+    let later = SnapshotId::new(at("2026-11-21T00:30:00Z"), 7);
+    world.store.plant(&ObjectKey::attempt(&world.plan.label, &later), forged.into());
+    world.pass(HOUR);
+    let other = World {
+        plan: BackupPlan { label, ..world.plan.clone() },
+        clock: Arc::clone(&world.clock),
+        store: world.store.clone(),
+        context: world.context.clone(),
+        state: None,
+        genesis: None,
+    };
+    other.snapshot(&["a"]).await;
+    let named = other.named().await;
+    assert!(named.iter().all(|segment| !stored.contains(&segment.key)));
+    world.snapshot(&["a"]).await;
+    let named = world.named().await;
+    assert!(named.iter().any(|segment| stored.contains(&segment.key)), "its own record counts");
+}
+
+#[tokio::test]
+async fn a_planted_segment_is_never_named() {
+    let world = World::weekly().await;
+    world.snapshot(&["a"]).await;
+    let first = world.row_segments().await;
+    // Over the segment, and beside it under the same id.
+    world.store.plant(&first[0].key, bytes::Bytes::from_static(b"planted"));
+    let class = stonekeep_format::lock::Class::MAX;
+    let beside =
+        ObjectKey::segment(class, first[0].id, stonekeep_format::ids::Nonce::from_bytes([9; 16]));
+    world.store.plant(&beside, bytes::Bytes::from_static(b"planted"));
+    world.pass(HOUR * 30);
+    world.snapshot(&["a"]).await;
+    let now = world.row_segments().await;
+    assert_eq!((&now[0].key, &now[0].version_id), (&first[0].key, &first[0].version_id));
+}
+
+#[tokio::test]
+async fn a_writer_that_may_not_read_keeps_its_chain_in_its_state() {
+    let mut world = World::weekly().await;
+    let genesis = world.keys("genesis/").await.remove(0);
+    let version = list_all(&world.store, "genesis/", 10).await.expect("listed").versions.remove(0);
+    let bytes = world.store.get(&genesis, &version.version_id, 100_000).await.expect("read");
+    world.genesis = Some(bytes.to_vec());
+    world.state = Some(tempfile::tempdir().expect("a directory"));
+    let blind = world.store.without(&[Right::List, Right::Read, Right::ReadBucket]);
+    let snapshot = async |world: &World| {
+        let mut outcomes = world.snapshot_in(&[world.target(blind.clone())], &["a"]).await;
+        outcomes.remove(0).result.expect("a snapshot")
+    };
+    let first = snapshot(&world).await;
+    let before = world.row_segments().await;
+    world.pass(HOUR);
+    let second = snapshot(&world).await;
+    assert_eq!((second.chain, second.seq.0), (first.chain, 2));
+    assert_eq!(world.row_segments().await[0].key, before[0].key);
+    // The state is lost: a full snapshot in a new chain, which readers can tell from the other.
+    let path = world.state.as_ref().expect("a state").path().to_owned();
+    std::fs::remove_dir_all(path.join("manifests")).expect("lost");
+    world.pass(HOUR);
+    let third = snapshot(&world).await;
+    assert_ne!(third.chain, first.chain);
+    assert_ne!(world.row_segments().await[0].key, before[0].key);
+    let history = History::load(&world.open().await, None, &world.context).await;
+    let history = history.expect("manifests");
+    let report =
+        stonekeep_format::chain::examine(history.of(&world.plan.label), third.committed_at);
+    assert!(report.forks.is_empty() && report.gaps.is_empty());
+}
+
+#[tokio::test]
+async fn a_shrunken_database_is_suspicious_until_somebody_accepts_it() {
+    let mut world =
+        World::new(vec![tier("hourly", Every::Hour, 7), tier("daily", Every::Day, 30)]).await;
+    let (full, empty) = ("x".repeat(1000), "x".repeat(10));
+    assert_eq!(world.snapshot(&[&full]).await.tier, "daily");
+    world.pass(HOUR * 24);
+    let shrunk = world.snapshot(&[&empty]).await;
+    assert_eq!(shrunk.tier, "hourly", "it fills no day");
+    assert!(shrunk.suspicious.is_some());
+    world.pass(HOUR);
+    assert!(world.snapshot(&[&empty]).await.suspicious.is_some(), "it is no baseline");
+    world.plan.shrink_percent_max = 100;
+    let accepted = world.snapshot(&[&empty]).await;
+    assert_eq!((accepted.suspicious, accepted.tier.as_str()), (None, "daily"));
+    world.plan.shrink_percent_max = 50;
+    world.pass(HOUR);
+    assert_eq!(world.snapshot(&[&empty]).await.suspicious, None);
+}
+
+#[tokio::test]
+async fn a_repository_that_fails_takes_nobody_with_it() {
+    let world = World::weekly().await;
+    let failing = world.store.without(&[Right::Put]);
+    let mut bad = world.target(failing);
+    bad.name = "bad".to_owned();
+    let good = world.target(world.store.clone());
+    let outcomes = world.snapshot_in(&[bad, good], &["a"]).await;
+    let of: BTreeMap<&str, bool> = outcomes
+        .iter()
+        .map(|outcome| (outcome.repository.as_str(), outcome.result.is_ok()))
+        .collect();
+    assert_eq!(of, BTreeMap::from([("bad", false), ("vault", true)]));
+}
+
+#[tokio::test]
+async fn one_skewed_clock_refuses_the_run() {
+    let world = World::weekly().await;
+    let late = Arc::new(StillClock::new(at("2026-11-21T00:05:01Z")));
+    let context = Context { clock: late, ..world.context.clone() };
+    let begun = begin(&world.plan, &[world.target(world.store.clone())], &context).await;
+    let Err(mut outcomes) = begun else { panic!("it began") };
+    assert!(matches!(outcomes.remove(0).result, Err(BackupError::Lock(_))));
+}
