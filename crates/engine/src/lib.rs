@@ -10,6 +10,7 @@ pub mod events;
 pub mod fetch;
 pub mod history;
 pub mod init;
+pub mod lifecycle;
 pub mod list;
 pub mod repository;
 pub mod restore;

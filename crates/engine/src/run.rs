@@ -249,8 +249,7 @@ impl Run {
         let (recipients, level) = (Arc::clone(&self.0.recipients), self.0.plan.compression_level);
         let sealed = blocking(move || seal(plaintext, level, &recipients)).await?;
         let ready = Ready::from(sealed.map_err(BackupError::Seal)?);
-        let put = at.put(&name, ready, None, &self.0.context).await;
-        put.ok_or_else(|| at.take_failure().unwrap_or(BackupError::NoRepositoryLeft))
+        at.put_now(&name, ready, None, &self.0.context).await
     }
 
     /// Of each repository: the segment that is there, nothing if it has left the run, or since when the content that it lacks

@@ -62,6 +62,8 @@ struct State {
     exists: bool,
     locks_enabled: bool,
     versions_made: u64,
+    puts: u64,
+    reads: u64,
     /// Of each key, the oldest first.
     entries: BTreeMap<ObjectKey, Vec<Entry>>,
     policy: Option<String>,
@@ -156,14 +158,22 @@ impl MemoryStore {
         });
     }
 
-    /// Returns how many bytes there are in all versions under a prefix.
+    /// Returns the key and the length of every version there is.
     #[must_use]
-    pub fn bytes_under(&self, prefix: &str) -> u64 {
+    pub fn stored(&self) -> Vec<(ObjectKey, u64)> {
         let state = self.state();
-        let versions = state.entries.iter().filter(|(key, _)| key.as_str().starts_with(prefix));
-        let bodies =
-            versions.flat_map(|(_, versions)| versions).filter_map(|each| each.body.as_ref());
-        bodies.map(|body| body.len() as u64).sum()
+        let of_key = |(key, versions): (&ObjectKey, &Vec<Entry>)| {
+            let bodies = versions.iter().filter_map(|each| each.body.as_ref());
+            bodies.map(|body| (key.clone(), body.len() as u64)).collect::<Vec<_>>()
+        };
+        state.entries.iter().flat_map(of_key).collect()
+    }
+
+    /// Returns how many puts, and how many other calls, the bucket has answered.
+    #[must_use]
+    pub fn calls(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.puts, state.reads)
     }
 
     /// Puts a version without lock and without asking for rights, as an attacker would: above an object, or below a key that
@@ -287,6 +297,11 @@ impl MemoryStore {
         if self.denied.contains(&right) {
             let source = Answer::new(403, Some("AccessDenied"), None);
             return Err(StoreError::Denied { action, bucket: self.bucket.clone(), source });
+        }
+        let mut state = self.state();
+        match right {
+            Right::Put | Right::WriteLock | Right::Configure => state.puts += 1,
+            _ => state.reads += 1,
         }
         Ok(())
     }

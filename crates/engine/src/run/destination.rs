@@ -186,7 +186,8 @@ impl Destination {
         }
     }
 
-    async fn put_now(
+    /// The same, without leaving the run if it fails.
+    pub(super) async fn put_now(
         &self,
         name: &Name,
         ready: Ready,

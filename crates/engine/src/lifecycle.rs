@@ -1,0 +1,63 @@
+//! The lifecycle rules of a repository: made once, for every class of lock there can be.
+//!
+//! They remove what nobody is promised any more. A version that is still locked stays, whatever a rule says: the lock decides,
+//! not the rule. So a rule that is too short costs nothing but delete markers, and one that is too long costs storage.
+
+use std::time::Duration;
+
+use stonekeep_format::lock::Class;
+use stonekeep_store::LifecycleRule;
+
+/// How long versions stay after their lock has ended (30 d): a daemon that died does not cost the last backups at once, and
+/// somebody has a month to notice and extend them.
+pub const GRACE_DAYS: u32 = 30;
+
+/// Returns the rules for locks of at most `cap`: one for each class of segments and of inventories, and one each for what has no
+/// class in its key: attempt records, which are locked for days, and manifests, of which the longest lock decides. A genesis
+/// never expires.
+#[must_use]
+pub fn rules(cap: Duration, grace_days: u32) -> Vec<LifecycleRule> {
+    let cap_days = u32::try_from(cap.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX);
+    let longest = Class::ladder().find(|class| class.days() >= cap_days).unwrap_or(Class::MAX);
+    let rule = |id: String, prefix: String, days: u32| LifecycleRule {
+        id,
+        prefix,
+        expire_days: days.saturating_add(grace_days),
+    };
+    let classes = Class::ladder().take_while(|class| *class <= longest);
+    let of_class = |class: Class| {
+        ["segments", "inventories"].map(|kind| {
+            rule(format!("stonekeep-{kind}-{class}"), format!("{kind}/{class}/"), class.days())
+        })
+    };
+    let mut rules: Vec<LifecycleRule> = classes.flat_map(of_class).collect();
+    rules.push(rule("stonekeep-attempts".to_owned(), "attempts/".to_owned(), ATTEMPT_DAYS));
+    rules.push(rule("stonekeep-manifests".to_owned(), "manifests/".to_owned(), longest.days()));
+    rules
+}
+
+/// The class of an attempt record's lock: two days and the day that a run may take.
+const ATTEMPT_DAYS: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_up_to_the_cap_has_a_rule_and_s3_takes_them_all() {
+        let day = Duration::from_secs(86_400);
+        let rules = rules(day * 67, GRACE_DAYS);
+        let of = |id: &str| rules.iter().find(|rule| rule.id == id).map(|rule| rule.expire_days);
+        assert_eq!(of("stonekeep-segments-32"), Some(62));
+        assert_eq!(of("stonekeep-inventories-80"), Some(110));
+        assert_eq!(of("stonekeep-segments-96"), None, "no lock is longer than the cap");
+        assert_eq!(of("stonekeep-manifests"), Some(110));
+        // S3 takes a thousand rules.
+        assert!(super::rules(day * 40_000, GRACE_DAYS).len() < 100);
+        // One class never stands in another's prefix.
+        for rule in &rules {
+            let covered = rules.iter().filter(|other| other.prefix.starts_with(&rule.prefix));
+            assert_eq!(covered.count(), 1, "{}", rule.prefix);
+        }
+    }
+}
