@@ -14,6 +14,11 @@ pub(crate) fn server(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run ./test"))
 }
 
+/// Whether `./test --slow` was asked for.
+pub(crate) fn is_slow() -> bool {
+    env::var_os("STONEKEEP_TEST_SLOW").is_some()
+}
+
 /// A name that no other test has, on any server of this run.
 pub(crate) fn unique(hint: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -251,8 +256,13 @@ impl Installation {
     }
 
     pub(crate) fn init(&self) -> Output {
+        run(&mut self.init_of("vault", &self.bucket))
+    }
+
+    /// Makes one repository of several.
+    pub(crate) fn init_of(&self, name: &str, bucket: &str) -> Command {
         let policy = include_str!("../config/iam/ceph-bucket-policy.json")
-            .replace("BUCKET", &self.bucket)
+            .replace("BUCKET", bucket)
             .replace("PREFIX", "stonekeep");
         let policy = policy
             .replace("user/OWNER", "user/owner")
@@ -261,11 +271,12 @@ impl Installation {
         self.write("policy.json", &policy);
         let mut command = self.binary("stonekeep", User::Owner);
         command
-            .args(["init", "--daemon-config"])
+            .args(["--repository", name, "init", "--daemon-config"])
             .arg(self.path("stonekeepd.toml"))
             .arg("--owner-key")
             .arg(self.path("owner"));
-        run(command.arg("--policy").arg(self.path("policy.json")))
+        command.arg("--policy").arg(self.path("policy.json"));
+        command
     }
 
     fn binary(&self, name: &str, user: User) -> Command {
@@ -349,6 +360,17 @@ impl Installation {
 
     /// Every version in the bucket, as (key, version id), by the owner's own listing.
     pub(crate) fn versions(&self) -> Vec<(String, String)> {
+        self.listed("VersionId")
+    }
+
+    /// The length of every version.
+    pub(crate) fn sizes(&self) -> Vec<u64> {
+        let sizes = self.listed("Size").into_iter();
+        sizes.map(|(_, bytes)| bytes.parse().expect("a number")).collect()
+    }
+
+    /// A field of every version, beside its key.
+    fn listed(&self, wanted: &str) -> Vec<(String, String)> {
         let (status, xml) = self.s3(User::Owner, "GET", "?versions=", &[], "");
         assert_eq!(status, 200, "{xml}");
         let field = |part: &str, name: &str| {
@@ -357,7 +379,7 @@ impl Installation {
         };
         xml.split("<Version>")
             .skip(1)
-            .filter_map(|part| Some((field(part, "Key")?, field(part, "VersionId")?)))
+            .filter_map(|part| Some((field(part, "Key")?, field(part, wanted)?)))
             .collect()
     }
 }

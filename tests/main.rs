@@ -9,4 +9,5 @@ mod immutability;
 mod poolers;
 mod proxy;
 mod refusals;
+mod reuse;
 mod round_trip;
