@@ -254,6 +254,10 @@ pub(crate) fn init(document: &InitDocument) -> Vec<String> {
         if made.policy_applied { "The policy was applied." } else { "No policy was applied." }
             .to_owned(),
     );
+    lines.push(match made.lifecycle_rules {
+        0 => "No lifecycle rules were set: nothing expires by itself.".to_owned(),
+        rules => format!("{rules} lifecycle rules were set: what is no longer promised expires."),
+    });
     lines.extend(document.files.iter().map(|path| format!("Written: {}", path.display())));
     lines.push(String::new());
     lines.push("Still to do:".to_owned());

@@ -20,7 +20,7 @@ use stonekeep_format::{
 };
 use stonekeep_store::{Created, ProvisionStore, StoreError, list_all, put_locked};
 
-use crate::Context;
+use crate::{Context, lifecycle};
 
 /// Versions under `genesis/` that are looked at: one is enough to refuse.
 const GENESIS_VERSIONS_MAX: usize = 1000;
@@ -55,6 +55,8 @@ pub struct InitReport {
     pub bucket_created: bool,
     /// Whether a policy was applied.
     pub policy_applied: bool,
+    /// How many lifecycle rules were set. None in a bucket that was there already, whose own rules they would replace.
+    pub lifecycle_rules: usize,
     /// What the person must still do by hand.
     pub commands: Vec<String>,
     /// The genesis as it was signed, for a writer that may not read it in the bucket.
@@ -150,14 +152,31 @@ pub async fn init(
         store.put_policy(policy).await.map_err(failed("apply the bucket policy"))?;
     }
     let object = put_genesis(plan, &genesis, &*store, sign).await?;
+    let created = matches!(created, Created::New);
+    let lifecycle_rules = if created { set_lifecycle(&genesis, &*store, context).await } else { 0 };
     Ok(InitReport {
         repository: genesis.repository,
         genesis_key: genesis.key,
-        bucket_created: matches!(created, Created::New),
+        bucket_created: created,
+        lifecycle_rules,
         policy_applied: plan.policy_json.is_some(),
         commands: Vec::new(),
         genesis: object.to_vec(),
     })
+}
+
+/// Without the rules a repository works as well; it only never gets smaller.
+async fn set_lifecycle(genesis: &Genesis, store: &dyn ProvisionStore, context: &Context) -> usize {
+    let rules = lifecycle::rules(genesis.lock.cap, lifecycle::GRACE_DAYS);
+    match store.put_lifecycle(&rules).await {
+        Ok(()) => rules.len(),
+        Err(error) => {
+            context.warn(format!(
+                "cannot set lifecycle rules ({error}): nothing expires until you set them (see docs/operations.md)"
+            ));
+            0
+        }
+    }
 }
 
 fn genesis(plan: &InitPlan, floor: Duration, cap: Duration, now: DateTime<Utc>) -> Genesis {

@@ -3,7 +3,7 @@
 //! Needs no identity: it reads manifests and, for one snapshot, its inventory. It changes nothing and judges nothing but the
 //! chain; whether the named objects are really there is [`crate::verify`]'s to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -71,7 +71,8 @@ pub struct ListReport {
     pub labels: Vec<LabelReport>,
     /// Objects that are where a manifest could be and are none of ours: ignored, an alarm.
     pub planted: Vec<Planted>,
-    /// Delete markers: they change nothing, and nobody with our policies can have set one.
+    /// Delete markers over snapshots that are still promised: they change nothing, and nobody with our policies can have set
+    /// one. (A lifecycle rule hides what has expired behind a marker; that is no news.)
     pub markers: Vec<Marker>,
 }
 
@@ -182,6 +183,7 @@ pub async fn list(repository: &Repository, context: &Context) -> Result<ListRepo
         .map(|each| SnapshotLine::of(&each.manifest, at))
         .collect();
     snapshots.sort_by(|a, b| (b.committed_at, b.seq, &b.id).cmp(&(a.committed_at, a.seq, &a.id)));
+    let promised = promised_keys(&history, at);
     Ok(ListReport {
         repository: repository.genesis.repository,
         bucket: repository.store.bucket().clone(),
@@ -192,6 +194,7 @@ pub async fn list(repository: &Repository, context: &Context) -> Result<ListRepo
         markers: history
             .markers
             .into_iter()
+            .filter(|each| promised.contains(&each.key))
             .map(|each| Marker {
                 key: each.key,
                 version_id: each.version_id,
@@ -199,6 +202,12 @@ pub async fn list(repository: &Repository, context: &Context) -> Result<ListRepo
             })
             .collect(),
     })
+}
+
+fn promised_keys(history: &History, at: DateTime<Utc>) -> BTreeSet<ObjectKey> {
+    let all = history.labels.values().flatten().map(|each| &each.manifest);
+    let promised = all.filter(|manifest| manifest.promised_until > at);
+    promised.map(|manifest| manifest.key.clone()).collect()
 }
 
 impl SnapshotLine {
