@@ -1,6 +1,6 @@
 //! Taking a snapshot: from a live database to a manifest in each repository.
 //!
-//! A [`run`](crate::run) knows the repositories; here is the database. `copy` moves rows into locked segments; `contents` checks
+//! A [`run`] knows the repositories; here is the database. `copy` moves rows into locked segments; `contents` checks
 //! that nothing is missing. Production's locks and snapshot are given back before the snapshot is committed. Whatever fails on
 //! the way leaves segments that no manifest names, a record of them for the next run, and an error.
 
