@@ -32,7 +32,7 @@ pub(crate) struct Cli {
     /// Print one JSON document on stdout, and events as JSON lines on stderr
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Use the [[repository]] of this name [default: the first in the configuration]
+    /// Use the repository of this name [default: the first in the configuration]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) repository: Option<String>,
     #[command(subcommand)]
