@@ -11,3 +11,4 @@ mod proxy;
 mod refusals;
 mod reuse;
 mod round_trip;
+mod tls;

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A throw-away PostgreSQL 15 on loopback.
-#   postgres.sh up DIR PORT    members of the role by_password log in by password (scram), all others without
+#   postgres.sh up DIR PORT    members of the role by_password log in by password (scram), those of by_tls over TLS only, all
+#                              others as they like; DIR/ca.pem signed the server's certificate
 #   postgres.sh down DIR       ends it and removes DIR
 # As root it runs as the user postgres, since initdb refuses root.
 set -euo pipefail
@@ -18,7 +19,18 @@ fi
 mkdir -p "$dir"
 [ "$(id -u)" != 0 ] || chown postgres "$dir"
 "${as[@]}" "$bin/initdb" -D "$dir/data" -U postgres -E UTF8 --locale=C.UTF-8 --auth=trust --no-sync >/dev/null
+{
+  openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj '/CN=test CA' -keyout "$dir/ca.key" -out "$dir/ca.pem"
+  openssl req -newkey rsa:2048 -nodes -subj '/CN=127.0.0.1' -keyout "$dir/server.key" -out "$dir/server.csr"
+  openssl x509 -req -in "$dir/server.csr" -CA "$dir/ca.pem" -CAkey "$dir/ca.key" -CAcreateserial -days 2 \
+    -extfile <(echo 'subjectAltName=IP:127.0.0.1') -out "$dir/server.pem"
+  chmod 600 "$dir/server.key"
+  [ "$(id -u)" != 0 ] || chown postgres "$dir/server.key" "$dir/server.pem"
+} >"$dir/openssl.out" 2>&1 || { cat "$dir/openssl.out" >&2; exit 1; }
 cat >> "$dir/data/postgresql.conf" <<C
+ssl = on
+ssl_cert_file = '$dir/server.pem'
+ssl_key_file = '$dir/server.key'
 port = ${3:?a port}
 listen_addresses = '127.0.0.1'
 unix_socket_directories = '$dir'
@@ -33,7 +45,8 @@ C
 cat > "$dir/data/pg_hba.conf" <<C
 local all all trust
 host all +by_password 127.0.0.1/32 scram-sha-256
+hostnossl all +by_tls 127.0.0.1/32 reject
 host all all 127.0.0.1/32 trust
 C
 "${as[@]}" "$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w start >/dev/null
-"$bin/psql" -X -q -h 127.0.0.1 -p "$3" -U postgres -c 'CREATE ROLE by_password NOLOGIN' postgres
+"$bin/psql" -X -q -h 127.0.0.1 -p "$3" -U postgres -c 'CREATE ROLE by_password NOLOGIN' -c 'CREATE ROLE by_tls NOLOGIN' postgres

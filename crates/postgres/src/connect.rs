@@ -159,11 +159,12 @@ impl ConnectError {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::Url { .. } | Self::NoSuchDatabase { .. } | Self::Tls(_) => ErrorKind::Config,
+            Self::Url { .. }
+            | Self::NoSuchDatabase { .. }
+            | Self::Tls(_)
+            | Self::Handshake { .. } => ErrorKind::Config,
             Self::Unreachable { .. } | Self::TimedOut { .. } => ErrorKind::Unreachable,
-            Self::Denied { .. } | Self::NoPassword { .. } | Self::Handshake { .. } => {
-                ErrorKind::Denied
-            }
+            Self::Denied { .. } | Self::NoPassword { .. } => ErrorKind::Denied,
             Self::Busy { .. } | Self::Refused { .. } => ErrorKind::Unavailable,
         }
     }
