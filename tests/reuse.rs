@@ -152,3 +152,39 @@ fn one_reading_fills_two_repositories() {
         assert_eq!(target.query("SELECT sum(a) FROM t").trim(), "3");
     }
 }
+
+#[test]
+fn content_that_is_named_twice_comes_back_every_way() {
+    let script = "CREATE TABLE a AS SELECT i, md5(i::text) AS t FROM generate_series(1, 50000) i; \
+        CREATE TABLE b AS SELECT * FROM a; VACUUM FREEZE";
+    let source = Database::create("twins", script);
+    let installation = Installation::create(&source);
+    // Stored side by side it may be stored twice; the next snapshot names one of the two for both tables.
+    installation.backup();
+    installation.backup();
+    must(&mut installation.reader(&["verify", "latest", "--read-data"]));
+    let target = Database::to_restore("twins");
+    installation.restore(&target);
+    assert_eq!(source.rows(), target.rows());
+    let identity = ["--identity", "identity1"];
+    must(installation.reader(&["fetch", "latest", "--out", "plain"]).args(identity));
+    must(&mut installation.reader(&["fetch", "latest", "--out", "sealed", "--sealed"]));
+    let (plain, copy) = (installation.path("plain"), installation.path("sealed"));
+    let files = std::fs::read_dir(plain).expect("a directory").flatten();
+    let tables = files.filter(|file| file.file_name().to_string_lossy().starts_with('t'));
+    assert_eq!(
+        tables.filter(|file| file.path().extension().is_some_and(|e| e == "dat")).count(),
+        3
+    );
+    let signers = installation.path("allowed_signers");
+    let config = format!(
+        "allowed_signers_file = {:?}\ndirectory = {:?}\n",
+        signers.display(),
+        copy.display()
+    );
+    installation.write("copy.toml", &config.replace('\'', "\""));
+    let target = Database::to_restore("twins_copy");
+    let mut restore = installation.reader(&["restore", "latest", "--target", &target.url]);
+    must(restore.args(identity).args(["--config", "copy.toml"]));
+    assert_eq!(source.rows(), target.rows());
+}

@@ -18,6 +18,10 @@ want openssh-client /usr/bin/ssh-keygen
 want uuid-runtime /usr/bin/uuidgen
 want ca-certificates /etc/ssl/certs/ca-certificates.crt
 want gcc /usr/bin/cc
+want libc6-dev /usr/include/stdio.h
+want make /usr/bin/make
+want git /usr/bin/git
+want procps /usr/bin/ps
 want cmake /usr/bin/cmake
 want pgbouncer /usr/sbin/pgbouncer
 [ ${#need[@]} -gt 0 ] || exit 0
