@@ -20,8 +20,6 @@ want ca-certificates /etc/ssl/certs/ca-certificates.crt
 want gcc /usr/bin/cc
 want libc6-dev /usr/include/stdio.h
 want make /usr/bin/make
-want git /usr/bin/git
-want procps /usr/bin/ps
 want cmake /usr/bin/cmake
 want pgbouncer /usr/sbin/pgbouncer
 [ ${#need[@]} -gt 0 ] || exit 0
