@@ -2,20 +2,24 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use bytes::Bytes;
 use chrono::TimeDelta;
 use stonekeep_format::{
     catalog::{Catalog, DatabaseProperties, LargeObjects, Server},
     clock::StillClock,
     digest::{LargeObjectDigest, RowDigestKey},
-    ids::RepositoryId,
+    ids::{BucketName, RepositoryId, VersionId},
     inventory::TableTotals,
     key::{ObjectKey, Place},
-    lock::LockMode,
+    lock::{Lock, LockMode},
     manifest::Versions,
     signature::Namespace,
     tier::Every,
 };
-use stonekeep_store::{MemoryStore, ReadStore, Right, list_all};
+use stonekeep_store::{
+    BucketLock, ListCursor, MemoryStore, ObjectHead, ReadStore, Right, StoreError, VersionPage,
+    list_all,
+};
 
 use super::*;
 use crate::{
@@ -334,11 +338,11 @@ async fn a_planted_segment_is_never_named() {
     world.snapshot(&["a"]).await;
     let first = world.row_segments().await;
     // Over the segment, and beside it under the same id.
-    world.store.plant(&first[0].key, bytes::Bytes::from_static(b"planted"));
+    world.store.plant(&first[0].key, Bytes::from_static(b"planted"));
     let class = stonekeep_format::lock::Class::MAX;
     let beside =
         ObjectKey::segment(class, first[0].id, stonekeep_format::ids::Nonce::from_bytes([9; 16]));
-    world.store.plant(&beside, bytes::Bytes::from_static(b"planted"));
+    world.store.plant(&beside, Bytes::from_static(b"planted"));
     world.pass(HOUR * 30);
     world.snapshot(&["a"]).await;
     let now = world.row_segments().await;
@@ -421,4 +425,70 @@ async fn one_skewed_clock_refuses_the_run() {
     let begun = begin(&world.plan, &[world.target(world.store.clone())], &context).await;
     let Err(mut outcomes) = begun else { panic!("it began") };
     assert!(matches!(outcomes.remove(0).result, Err(BackupError::Lock(_))));
+}
+
+/// A server that takes requests to put and never answers them.
+#[derive(Debug)]
+struct Stuck(MemoryStore);
+
+#[async_trait::async_trait]
+impl ReadStore for Stuck {
+    fn bucket(&self) -> &BucketName {
+        self.0.bucket()
+    }
+    async fn list_versions(
+        &self,
+        prefix: &str,
+        after: Option<ListCursor>,
+    ) -> Result<VersionPage, StoreError> {
+        self.0.list_versions(prefix, after).await
+    }
+    async fn get(
+        &self,
+        key: &ObjectKey,
+        version: &VersionId,
+        bytes_max: u64,
+    ) -> Result<Bytes, StoreError> {
+        self.0.get(key, version, bytes_max).await
+    }
+    async fn head(&self, key: &ObjectKey, version: &VersionId) -> Result<ObjectHead, StoreError> {
+        self.0.head(key, version).await
+    }
+    async fn retention(
+        &self,
+        key: &ObjectKey,
+        version: &VersionId,
+    ) -> Result<Option<Lock>, StoreError> {
+        self.0.retention(key, version).await
+    }
+    async fn bucket_lock(&self) -> Result<BucketLock, StoreError> {
+        self.0.bucket_lock().await
+    }
+    async fn server_time(&self) -> Result<DateTime<Utc>, StoreError> {
+        self.0.server_time().await
+    }
+}
+
+#[async_trait::async_trait]
+impl AppendStore for Stuck {
+    async fn put(&self, _: &ObjectKey, _: Bytes, _: Lock) -> Result<VersionId, StoreError> {
+        std::future::pending().await
+    }
+    async fn extend(&self, _: &ObjectKey, _: &VersionId, _: Lock) -> Result<(), StoreError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_repository_that_never_answers_is_left_behind() {
+    let world = World::weekly().await;
+    let mut stuck = world.target(Stuck(world.store.clone()));
+    stuck.name = "stuck".to_owned();
+    let good = world.target(world.store.clone());
+    for outcome in world.snapshot_in(&[stuck, good], &["a", "b"]).await {
+        match (outcome.repository.as_str(), outcome.result) {
+            ("stuck", Err(BackupError::Behind { .. })) | ("vault", Ok(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }
