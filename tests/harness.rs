@@ -190,6 +190,7 @@ impl User {
 pub(crate) struct Installation {
     dir: tempfile::TempDir,
     pub(crate) bucket: String,
+    endpoint: String,
     /// Lines that replace `database = …`'s own in the daemon's configuration.
     pub(crate) database_url: String,
 }
@@ -197,9 +198,15 @@ pub(crate) struct Installation {
 impl Installation {
     /// Makes keys and configuration for `database`, without a bucket.
     pub(crate) fn prepare(database: &Database) -> Self {
+        Self::prepare_at(database, server("STONEKEEP_TEST_S3_ENDPOINT"))
+    }
+
+    /// The same for another S3 server, with the same users.
+    pub(crate) fn prepare_at(database: &Database, endpoint: String) -> Self {
         let installation = Self {
             dir: tempfile::tempdir().expect("a directory"),
             bucket: unique("vault"),
+            endpoint,
             database_url: database.url.clone(),
         };
         for key in ["owner", "signer"] {
@@ -249,7 +256,7 @@ impl Installation {
             self.recipient("identity1"),
             self.recipient("identity2"),
             self.bucket,
-            server("STONEKEEP_TEST_S3_ENDPOINT"),
+            self.endpoint,
             self.database_url,
         );
         self.write("stonekeepd.toml", &change(text));
@@ -331,8 +338,7 @@ impl Installation {
         body: &str,
     ) -> (u16, String) {
         let (id, secret) = user.keys();
-        let url =
-            format!("{}/{}{path_and_query}", server("STONEKEEP_TEST_S3_ENDPOINT"), self.bucket);
+        let url = format!("{}/{}{path_and_query}", self.endpoint, self.bucket);
         let mut curl = Command::new("curl");
         curl.args([
             "-s",

@@ -3,6 +3,7 @@
 
 mod cli;
 mod ddl;
+mod expiry;
 mod faults;
 mod harness;
 mod immutability;

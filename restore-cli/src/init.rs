@@ -52,7 +52,9 @@ pub(crate) fn run(session: &Session<'_>, args: &InitArgs) -> Result<ExitCode, Fa
         made.map_err(|source| Failure::Init(Box::new(source)))
     })?;
     let mut files = files.write()?;
-    let copy = out_dir(args).join(format!("{}.genesis", repository.name));
+    // Beside the others, which stand where links have led.
+    let beside = files.first().and_then(|path| path.parent()).unwrap_or(Path::new("."));
+    let copy = beside.join(format!("{}.genesis", repository.name));
     files.push(Staged::prepare(copy, &made.genesis)?.write()?);
     let next = files.first().map(|allowed_signers| next(&daemon, allowed_signers));
     let document = Document { repository: made, files, next: next.unwrap_or_default() };

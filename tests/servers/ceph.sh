@@ -2,6 +2,7 @@
 # A throw-away S3 server with Object Lock on loopback: a Ceph monitor, an OSD in memory, a RADOS gateway.
 #   ceph.sh up DIR PORT    starts it (ports PORT and PORT+20 to PORT+80) with the users owner, writer and reader, whose access
 #                          keys are OWNER, WRITER and READER and whose secrets are ownersecret, writersecret, readersecret
+#                          CEPH_RGW_EXTRA: a line more for the gateway's configuration
 #   ceph.sh down DIR       ends it by its recorded process ids and removes DIR
 set -euo pipefail
 command=${1:?up or down} dir=$(realpath -m "${2:?a directory}")
@@ -84,6 +85,7 @@ rgw bucket default quota max objects = -1
 rgw override bucket index max shards = 1
 rgw gc obj min wait = 60
 rgw thread pool size = 64
+${CEPH_RGW_EXTRA:-}
 C
 export CEPH_CONF=$dir/ceph.conf
 {
