@@ -11,6 +11,7 @@ mod content;
 mod error;
 mod guard;
 mod plan;
+mod reorder;
 mod run;
 
 use std::{path::PathBuf, sync::Arc};

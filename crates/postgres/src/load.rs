@@ -10,6 +10,7 @@ mod copy;
 mod error;
 mod list;
 mod messages;
+mod order;
 mod pass;
 mod pins;
 
@@ -20,5 +21,6 @@ pub use copy::{
 pub use error::LoadError;
 pub use list::{Pass, Step, archive_encoding, load_order, pass_list, steps};
 pub use messages::{PassMessage, TOLERATED};
+pub use order::ColumnOrder;
 pub use pass::{ArchiveDir, PassOptions, PassOutcome, run_pass};
 pub use pins::Pins;

@@ -132,18 +132,21 @@ impl Comparison {
     }
 }
 
-/// Returns whether tables hold, together, just the rows that were backed up.
+/// Returns whether tables hold, together, just the rows that were backed up. Not, if that cannot be told before some of them
+/// were loaded; see [`LoadTable::wanted`].
 pub(super) async fn is_loaded<'t>(
     comparer: &mut Comparer,
     tables: impl Iterator<Item = &'t LoadTable> + Clone + Send,
     key: &RowDigestKey,
 ) -> Result<bool, RestoreError> {
+    let wanted: Option<Vec<RowDigest>> = tables.clone().map(LoadTable::wanted).collect();
+    let Some(wanted) = wanted else { return Ok(false) };
     let mut found = RowDigest::default();
-    for table in tables.clone() {
+    for table in tables {
         let condition = table.table.condition.as_ref().map(|condition| condition.0.as_slice());
-        found = found.merge(comparer.digest_table(&table.statement, condition, key).await?);
+        found = found.merge(comparer.digest_table(table.compared(), condition, key).await?);
     }
-    Ok(found == total(tables))
+    Ok(found == wanted.into_iter().fold(RowDigest::default(), RowDigest::merge))
 }
 
 fn total<'t>(tables: impl Iterator<Item = &'t LoadTable>) -> RowDigest {

@@ -113,6 +113,10 @@ fn check_rows(shared: &Shared) -> Result<(), RestoreError> {
         if found != wanted {
             return Err(RestoreError::RowCount { table: table.name().to_owned(), found, wanted });
         }
+        if table.wanted().is_none() {
+            let what = format!("the rows of {} are not those in the catalog", table.table.member);
+            return Err(RestoreError::Inconsistent { what });
+        }
     }
     Ok(())
 }
@@ -170,6 +174,9 @@ async fn load_rows(
     let bytes = rows.len() as u64;
     if progress.parts.fetch_add(1, Ordering::Relaxed) == 0 {
         context.tell(Event::TableStarted { table: table.name().to_owned() });
+    }
+    if let Some(reordered) = &table.reordered {
+        reordered.take(rows.clone()).await.map_err(RestoreError::Task)?;
     }
     let mut copy = loader.copy_in(&table.statement).await?;
     while !rows.is_empty() {

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, HashMap};
 use stonekeep_format::{
     archive::{Archive, Entry},
     catalog::{Catalog, Table},
+    digest::RowDigest,
     inventory::{Inventory, Segment, SegmentKind},
 };
 use stonekeep_postgres::load::{CopyStatement, load_order};
 
-use super::RestoreError;
+use super::{RestoreError, reorder::Reordered};
 
 /// All loading of rows and large objects.
 #[derive(Debug)]
@@ -38,12 +39,28 @@ pub(super) struct LoadTable {
     pub(super) parts: usize,
     /// Whether an earlier run has loaded all of it.
     pub(super) kept: bool,
+    /// What is needed to compare it if its columns are in another order than those of its group.
+    pub(super) reordered: Option<Reordered>,
 }
 
 impl LoadTable {
     /// Returns the table's name for events and errors.
     pub(super) fn name(&self) -> &str {
         self.statement.table()
+    }
+
+    /// Returns the statement whose columns are in its group's order.
+    pub(super) fn compared(&self) -> &CopyStatement {
+        self.reordered.as_ref().map_or(&self.statement, |reordered| &reordered.statement)
+    }
+
+    /// Returns the digest of its rows as they are compared. None if that can be taken only from the rows, and not all of
+    /// them went by in this run, or not those that the catalog means.
+    pub(super) fn wanted(&self) -> Option<RowDigest> {
+        match &self.reordered {
+            None => Some(self.table.digest),
+            Some(reordered) => reordered.digest_if(self.table.digest),
+        }
     }
 }
 
@@ -74,7 +91,8 @@ impl LoadPlan {
         catalog: &Catalog,
         inventory: &Inventory,
     ) -> Result<Self, RestoreError> {
-        let tables = tables(archive, catalog)?;
+        let mut tables = tables(archive, catalog)?;
+        reorder(&mut tables, catalog);
         let steps = steps(&levels(archive, &tables), &tables, inventory)?;
         let objects = &catalog.large_objects;
         let object_packs =
@@ -124,6 +142,19 @@ pub(super) fn groups(tables: &[LoadTable]) -> Vec<Vec<usize>> {
     groups.into_values().collect()
 }
 
+/// A row that lands in another partition is printed in that one's order of columns. So all of a group are compared in the
+/// order of the first.
+fn reorder(tables: &mut [LoadTable], catalog: &Catalog) {
+    for group in groups(tables) {
+        let Some((first, others)) = group.split_first() else { continue };
+        let first = tables[*first].statement.clone();
+        for at in others {
+            let statement = &tables[*at].statement;
+            tables[*at].reordered = Reordered::new(statement, &first, &catalog.digest_key);
+        }
+    }
+}
+
 fn inconsistent(what: String) -> RestoreError {
     RestoreError::Inconsistent { what }
 }
@@ -149,7 +180,8 @@ fn tables(archive: &Archive, catalog: &Catalog) -> Result<Vec<LoadTable>, Restor
             )));
         }
         let statement = CopyStatement::of(entry).map_err(RestoreError::Target)?;
-        Ok(LoadTable { statement, table: table.clone(), parts: table.segments.len(), kept: false })
+        let (table, parts) = (table.clone(), table.segments.len());
+        Ok(LoadTable { statement, table, parts, kept: false, reordered: None })
     });
     let tables = tables.collect::<Result<Vec<_>, _>>()?;
     match entries.into_values().next() {

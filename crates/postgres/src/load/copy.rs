@@ -7,7 +7,7 @@ use futures_util::SinkExt as _;
 use stonekeep_format::archive::{Archive, COPY_TAIL, Entry};
 use tokio_postgres::CopyInSink;
 
-use super::{LoadError, Pins, archive_encoding};
+use super::{ColumnOrder, LoadError, Pins, archive_encoding};
 use crate::{
     connect::{ConnectOptions, connect},
     refusal::Refusal,
@@ -61,10 +61,23 @@ impl CopyStatement {
     /// loads through their root (a hash of an enum, which depends on OIDs) the root.
     ///
     /// Rows loaded through a root may come back in another partition. So tables of which this is equal are compared by the
-    /// sum of their digests, and emptied all or none.
+    /// sum of their digests, all taken in one order of columns ([`Self::order_to`]), and emptied all or none.
     #[must_use]
     pub fn loaded_into(&self) -> &[u8] {
         &self.into
+    }
+
+    /// Returns how this table's rows become rows in the columns' order of `other`; none if they are in it, or if the columns
+    /// are not the same.
+    #[must_use]
+    pub fn order_to(&self, other: &Self) -> Option<ColumnOrder> {
+        ColumnOrder::between(&self.columns, &other.columns)
+    }
+
+    /// Returns the same table with its columns in the order of `other`, to be read back so.
+    #[must_use]
+    pub fn in_order_of(&self, other: &Self) -> Self {
+        Self { columns: other.columns.clone(), ..self.clone() }
     }
 
     /// Returns the statement that loads rows, but for its last words.
