@@ -2,6 +2,10 @@
 
 use std::{
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -10,7 +14,7 @@ use stonekeep_format::Clock as _;
 
 use crate::{
     harness::{Database, Installation, User, must, run, said, server},
-    proxy::{self, Answer},
+    proxy::{self, Answer, Fate},
 };
 
 /// Some 90 MB, so that a COPY takes long enough to be caught.
@@ -102,57 +106,96 @@ fn through(installation: &Installation, proxy: &str) {
     installation.configure(|text| text.replace(&direct, proxy));
 }
 
+/// Whether a request has this method and is about an object of this kind.
+fn is(line: &str, method: &str, kind: &str) -> bool {
+    line.starts_with(method) && line.contains(&format!("/stonekeep/{kind}/"))
+}
+
+/// Gives the first `count` requests of a kind this fate, and returns how many there were, too.
+fn first(
+    count: usize,
+    method: &'static str,
+    kind: &'static str,
+    fate: fn() -> Fate,
+) -> (Arc<AtomicUsize>, impl Fn(&str) -> Fate + Send + Sync + 'static) {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&seen);
+    let decide = move |line: &str| {
+        let is_one = is(line, method, kind) && counter.fetch_add(1, Ordering::Relaxed) < count;
+        if is_one { fate() } else { Fate::Served }
+    };
+    (seen, decide)
+}
+
+/// A lock that ends in an hour, whatever the server said.
+fn shortened(answer: Answer) -> Answer {
+    let text = String::from_utf8_lossy(&answer.body);
+    let ends = text.split_once("<RetainUntilDate>");
+    let Some((head, rest)) = ends else { return answer };
+    let (_, tail) = rest.split_once('<').expect("a closing tag");
+    let soon = (SystemClock.now() + chrono::TimeDelta::hours(1)).to_rfc3339();
+    let body = format!("{head}<RetainUntilDate>{soon}<{tail}").into_bytes();
+    Answer { body, ..answer }
+}
+
 #[test]
 fn a_lock_that_reads_back_short_makes_no_snapshot() {
     let source = Database::create("short", SMALL);
     let installation = Installation::create(&source);
-    // The server keeps the lock, and says of segments that it ends tomorrow.
-    let short = |line: &str, answer: Answer| {
-        let asked = line.starts_with("GET ") && line.contains("/segments/");
-        let text = String::from_utf8_lossy(&answer.body);
-        let Some((head, rest)) = text.split_once("<RetainUntilDate>") else {
-            return Some(answer);
-        };
-        let Some((_, tail)) = rest.split_once('<').filter(|_| asked) else { return Some(answer) };
-        let tomorrow = (SystemClock.now() + chrono::TimeDelta::days(1)).to_rfc3339();
-        let body = format!("{head}<RetainUntilDate>{tomorrow}<{tail}").into_bytes();
-        Some(Answer { body, ..answer })
-    };
-    through(&installation, &proxy::start(short));
+    // The server keeps the lock, and tells of segments another one.
+    through(
+        &installation,
+        &proxy::start(|line| {
+            let asked = is(line, "GET", "segments") && line.contains("?retention");
+            if asked { Fate::Retold(shortened) } else { Fate::Served }
+        }),
+    );
     let output = run(&mut installation.daemon(&["backup"]));
     assert_eq!(output.status.code(), Some(78), "{}", said(&output));
-    assert!(said(&output).contains("lock"), "{}", said(&output));
+    for words in ["did not keep the lock of segments/", "asked for COMPLIANCE until", "hint: "] {
+        assert!(said(&output).contains(words), "{words:?} is not in: {}", said(&output));
+    }
     assert_eq!(manifests(&installation), 0);
+}
+
+#[test]
+fn a_segment_that_is_cut_off_on_its_way_is_stored_again() {
+    let source = Database::create("torn", SMALL);
+    let installation = Installation::create(&source);
+    let (seen, torn) = first(3, "PUT", "segments", || Fate::Torn);
+    through(&installation, &proxy::start(torn));
+    installation.backup();
+    let stored = installation.versions().into_iter().filter(|(key, _)| key.contains("/segments/"));
+    // The server kept nothing of what it did not get whole.
+    assert_eq!(seen.load(Ordering::Relaxed), stored.count() + 3);
+    installation.configure(|text| text);
+    let target = Database::to_restore("torn");
+    installation.restore(&target);
+    assert_eq!(source.rows(), target.rows());
 }
 
 #[test]
 fn a_segment_that_gets_no_answer_is_stored_again_under_another_key() {
     let source = Database::create("unanswered", SMALL);
     let installation = Installation::create(&source);
-    let cuts = std::sync::atomic::AtomicUsize::new(0);
-    let cut = move |line: &str, answer: Answer| {
-        let is_put = line.starts_with("PUT ") && line.contains("/segments/");
-        let first = is_put && cuts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < 2;
-        (!first).then_some(answer)
-    };
+    let (_, cut) = first(2, "PUT", "segments", || Fate::Unanswered);
     through(&installation, &proxy::start(cut));
     installation.backup();
+    let mut keys: Vec<String> = installation.versions().into_iter().map(|(key, _)| key).collect();
+    let all = keys.len();
+    keys.dedup();
+    assert_eq!(keys.len(), all, "no key has two versions");
     installation.configure(|text| text);
     let target = Database::to_restore("unanswered");
     installation.restore(&target);
-    assert_eq!(target.query("SELECT count(*) FROM t").trim(), "1000");
+    assert_eq!(source.rows(), target.rows());
 }
 
 #[test]
 fn a_manifest_that_gets_no_answer_is_found_and_the_snapshot_is_one() {
     let source = Database::create("unheard", SMALL);
     let installation = Installation::create(&source);
-    let cuts = std::sync::atomic::AtomicUsize::new(0);
-    let cut = move |line: &str, answer: Answer| {
-        let is_put = line.starts_with("PUT ") && line.contains("/manifests/");
-        let first = is_put && cuts.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
-        (!first).then_some(answer)
-    };
+    let (_, cut) = first(1, "PUT", "manifests", || Fate::Unanswered);
     through(&installation, &proxy::start(cut));
     installation.backup();
     installation.configure(|text| text);
@@ -160,6 +203,22 @@ fn a_manifest_that_gets_no_answer_is_found_and_the_snapshot_is_one() {
     let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
     assert_eq!(listed["planted"].as_array().map(Vec::len), Some(0), "{listed}");
     assert_eq!(manifests(&installation), 1);
+}
+
+#[test]
+fn a_server_that_takes_nothing_ends_the_backup() {
+    let source = Database::create("overloaded", SMALL);
+    let installation = Installation::create(&source);
+    let before = installation.versions();
+    through(
+        &installation,
+        &proxy::start(|line| if line.starts_with("PUT ") { Fate::Refused } else { Fate::Served }),
+    );
+    // Eight tries of each, and between them 51.5 s, by chance up to twice that.
+    let output = run(&mut installation.daemon(&["backup"]));
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    assert!(said(&output).contains("503 SlowDown"), "{}", said(&output));
+    assert_eq!(installation.versions(), before);
 }
 
 #[test]

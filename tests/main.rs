@@ -12,4 +12,5 @@ mod proxy;
 mod refusals;
 mod reuse;
 mod round_trip;
+mod secrets;
 mod tls;

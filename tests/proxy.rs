@@ -15,77 +15,116 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
-/// What a test does to a request (its first line) and its answer; `None`: the connection is cut before the server sees it.
-type Meddle = dyn Fn(&str, Answer) -> Option<Answer> + Send + Sync;
+/// What becomes of a request.
+pub(crate) enum Fate {
+    /// The server gets it and answers.
+    Served,
+    /// The server gets it, and the client is answered something else.
+    Retold(fn(Answer) -> Answer),
+    /// The server gets it, and the connection is cut before the client has the answer.
+    Unanswered,
+    /// The connection is cut, to both sides, when half of the body has come.
+    Torn,
+    /// The server never hears of it, and the client is asked to slow down.
+    Refused,
+}
+
+/// What a test decides of a request by its first line.
+type Decide = dyn Fn(&str) -> Fate + Send + Sync;
+
+const SLOW_DOWN: &str = "HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\n\r\n";
+const SLOW_DOWN_BODY: &[u8] = b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>";
 
 /// Starts a proxy and returns its URL. It ends with the test's process.
-pub(crate) fn start(
-    meddle: impl Fn(&str, Answer) -> Option<Answer> + Send + Sync + 'static,
-) -> String {
+pub(crate) fn start(decide: impl Fn(&str) -> Fate + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let upstream = server("STONEKEEP_TEST_S3_ENDPOINT");
     let upstream: SocketAddr = upstream.trim_start_matches("http://").parse().expect("an address");
-    let meddle: Arc<Meddle> = Arc::new(meddle);
+    let decide: Arc<Decide> = Arc::new(decide);
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            let meddle = Arc::clone(&meddle);
+            let decide = Arc::clone(&decide);
             // A connection that breaks off is what some tests are about.
-            thread::spawn(move || drop(serve(client, upstream, &*meddle)));
+            thread::spawn(move || drop(serve(client, upstream, &*decide)));
         }
     });
     format!("http://{address}")
 }
 
-fn serve(client: TcpStream, upstream: SocketAddr, meddle: &Meddle) -> io::Result<()> {
+fn serve(client: TcpStream, upstream: SocketAddr, decide: &Decide) -> io::Result<()> {
     let mut requests = BufReader::new(client.try_clone()?);
     let mut client = client;
     loop {
-        let (head, body) = message(&mut requests)?;
-        let line = head.lines().next().unwrap_or_default().to_owned();
-        if line.is_empty() {
-            return Ok(());
-        }
-        let mut server = TcpStream::connect(upstream)?;
-        // One connection for each request: the end of the answer is then the end of the stream.
-        let head = head.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
-        server.write_all(head.as_bytes())?;
-        server.write_all(&body)?;
-        let mut answer = Vec::new();
-        server.read_to_end(&mut answer)?;
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(answer.len());
-        let (head, body) = answer.split_at(end);
-        let head = String::from_utf8_lossy(head).into_owned();
-        let body = body.get(4..).unwrap_or_default();
-        let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-        let body = if is_chunked { unchunked(body) } else { body.to_vec() };
-        let answer = Answer { head, body };
-        let Some(Answer { head, body }) = meddle(&line, answer) else { return Ok(()) };
-        // The body may have another length now, and is sent whole.
-        let kept: Vec<&str> = head
-            .lines()
-            .filter(|line| {
-                let name = line.split(':').next().unwrap_or_default().to_ascii_lowercase();
-                !["content-length", "connection", "transfer-encoding"].contains(&name.as_str())
-            })
-            .collect();
-        let head = format!("{}\r\nContent-Length: {}\r\n\r\n", kept.join("\r\n"), body.len());
-        client.write_all(head.as_bytes())?;
-        client.write_all(&body)?;
+        let head = head(&mut requests)?;
+        let Some(line) = head.lines().next() else { return Ok(()) };
+        let fate = decide(line);
+        let announced = body_bytes(&head);
+        let share = if matches!(fate, Fate::Torn) { announced / 2 } else { announced };
+        let mut body = vec![0; share];
+        requests.read_exact(&mut body)?;
+        let answer = match fate {
+            Fate::Refused => Answer { head: SLOW_DOWN.into(), body: SLOW_DOWN_BODY.into() },
+            Fate::Served => forward(&head, &body, upstream)?,
+            Fate::Retold(change) => change(forward(&head, &body, upstream)?),
+            Fate::Unanswered => return forward(&head, &body, upstream).map(drop),
+            Fate::Torn => return send(&head, &body, upstream).map(drop),
+        };
+        reply(&mut client, &answer)?;
     }
 }
 
-/// Reads the head of a request, up to the empty line, and as much of a body as it announces.
-fn message(reader: &mut impl BufRead) -> io::Result<(String, Vec<u8>)> {
+/// Reads the head of a request, up to the empty line; nothing if there is no further request.
+fn head(reader: &mut impl BufRead) -> io::Result<String> {
     let mut head = String::new();
     while reader.read_line(&mut head)? > 0 && !head.ends_with("\r\n\r\n") {}
+    Ok(head)
+}
+
+/// How many bytes of a body the head announces.
+fn body_bytes(head: &str) -> usize {
     let announced = head.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
     });
-    let mut body = vec![0; announced.unwrap_or(0)];
-    reader.read_exact(&mut body)?;
-    Ok((head, body))
+    announced.unwrap_or(0)
+}
+
+fn send(head: &str, body: &[u8], upstream: SocketAddr) -> io::Result<TcpStream> {
+    let mut server = TcpStream::connect(upstream)?;
+    // One connection for each request: the end of the answer is then the end of the stream.
+    let head = head.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+    server.write_all(head.as_bytes())?;
+    server.write_all(body)?;
+    Ok(server)
+}
+
+fn forward(head: &str, body: &[u8], upstream: SocketAddr) -> io::Result<Answer> {
+    let mut answer = Vec::new();
+    send(head, body, upstream)?.read_to_end(&mut answer)?;
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(answer.len());
+    let (head, body) = answer.split_at(end);
+    let head = String::from_utf8_lossy(head).into_owned();
+    let body = body.get(4..).unwrap_or_default();
+    let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    let body = if is_chunked { unchunked(body) } else { body.to_vec() };
+    Ok(Answer { head, body })
+}
+
+/// Sends an answer, whose body may have another length now, in one piece.
+fn reply(client: &mut TcpStream, answer: &Answer) -> io::Result<()> {
+    let kept: Vec<&str> = answer
+        .head
+        .lines()
+        .filter(|line| {
+            let name = line.split(':').next().unwrap_or_default().to_ascii_lowercase();
+            let is_framing = ["content-length", "connection", "transfer-encoding"];
+            !line.is_empty() && !is_framing.contains(&name.as_str())
+        })
+        .collect();
+    let head = kept.join("\r\n");
+    write!(client, "{head}\r\nContent-Length: {}\r\n\r\n", answer.body.len())?;
+    client.write_all(&answer.body)
 }
 
 /// Joins the chunks of a body: each has its length in a line before it, in hexadecimal; the last one is empty.
