@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A throw-away S3 server with Object Lock on loopback: a Ceph monitor, an OSD in memory, a RADOS gateway.
-#   ceph.sh up DIR PORT    starts it (ports PORT and PORT+20 to PORT+80) with the users owner, writer and reader, whose access
-#                          keys are OWNER, WRITER and READER and whose secrets are ownersecret, writersecret, readersecret
+#   ceph.sh up DIR PORT    starts it (ports PORT, PORT+1 and PORT+20 to PORT+80) with the users owner, writer and reader, whose
+#                          access keys are OWNER, WRITER and READER and whose secrets are ownersecret, writersecret, readersecret
+#                          PORT+1 speaks TLS; DIR/ca.pem signed its certificate
 #                          CEPH_RGW_EXTRA: a line more for the gateway's configuration
 #   ceph.sh down DIR       ends it by its recorded process ids and removes DIR
 set -euo pipefail
@@ -75,7 +76,7 @@ osd deep scrub interval = 1e9
 osd memory target = 1073741824
 osd fast shutdown = true
 [client.rgw]
-rgw frontends = beast endpoint=127.0.0.1:$port
+rgw frontends = beast endpoint=127.0.0.1:$port ssl_endpoint=127.0.0.1:$((port + 1)) ssl_certificate=$dir/server.pem ssl_private_key=$dir/server.key
 rgw data = $dir/rgw
 rgw enable usage log = false
 rgw enable ops log = false
@@ -89,6 +90,7 @@ ${CEPH_RGW_EXTRA:-}
 C
 export CEPH_CONF=$dir/ceph.conf
 {
+  "$(dirname "$0")/certificate.sh" "$dir"
   ceph-authtool -C "$keyring" -g -n mon. --cap mon 'allow *'
   ceph-authtool "$keyring" -g -n client.admin --cap mon 'allow *' --cap osd 'allow *' --cap mgr 'allow *'
   ceph-authtool "$keyring" -g -n osd.0 --cap mon 'allow profile osd' --cap osd 'allow *' --cap mgr 'allow profile osd'

@@ -19,14 +19,8 @@ fi
 mkdir -p "$dir"
 [ "$(id -u)" != 0 ] || chown postgres "$dir"
 "${as[@]}" "$bin/initdb" -D "$dir/data" -U postgres -E UTF8 --locale=C.UTF-8 --auth=trust --no-sync >/dev/null
-{
-  openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj '/CN=test CA' -keyout "$dir/ca.key" -out "$dir/ca.pem"
-  openssl req -newkey rsa:2048 -nodes -subj '/CN=127.0.0.1' -keyout "$dir/server.key" -out "$dir/server.csr"
-  openssl x509 -req -in "$dir/server.csr" -CA "$dir/ca.pem" -CAkey "$dir/ca.key" -CAcreateserial -days 2 \
-    -extfile <(echo 'subjectAltName=IP:127.0.0.1') -out "$dir/server.pem"
-  chmod 600 "$dir/server.key"
-  [ "$(id -u)" != 0 ] || chown postgres "$dir/server.key" "$dir/server.pem"
-} >"$dir/openssl.out" 2>&1 || { cat "$dir/openssl.out" >&2; exit 1; }
+"$(dirname "$0")/certificate.sh" "$dir"
+[ "$(id -u)" != 0 ] || chown postgres "$dir/server.key" "$dir/server.pem"
 cat >> "$dir/data/postgresql.conf" <<C
 ssl = on
 ssl_cert_file = '$dir/server.pem'
