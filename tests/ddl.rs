@@ -1,8 +1,20 @@
 //! Schema changes while a backup starts: the backup gives way to them, and is of one instant.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
-use crate::harness::{Database, Installation, run, said, server};
+use crate::{
+    harness::{Database, Installation, run, said, server},
+    proxy::{self, Fate},
+};
 
 #[test]
 fn ddl_that_comes_while_pg_dump_starts_goes_first_and_the_backup_succeeds() {
@@ -37,4 +49,49 @@ fn ddl_that_comes_while_pg_dump_starts_goes_first_and_the_backup_succeeds() {
     let target = Database::to_restore("ddl_first");
     installation.restore(&target);
     assert_eq!(target.query("SELECT count(*), sum(a), sum(b) FROM t").trim(), "1000|500500|7000");
+}
+
+#[test]
+fn ddl_that_waits_while_rows_are_copied_is_given_way_to_by_a_role_that_only_reads() {
+    let source = Database::create(
+        "ddl_later",
+        "CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 1000)",
+    );
+    let role = format!("{}_role", source.name);
+    source.admin(&format!("CREATE ROLE {role} LOGIN IN ROLE pg_read_all_data"));
+    let mut installation = Installation::create(&source);
+    installation.database_url = source.url.replace("postgres@", &format!("{role}@"));
+    installation.configure(|text| text);
+    // Until the ALTER went through, no segment does, and so the locks stay.
+    let (altered, copying) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (gate, begun) = (Arc::clone(&altered), Arc::clone(&copying));
+    let held_back = proxy::start(move |line| {
+        if line.starts_with("PUT ") && line.contains("/segments/") {
+            begun.store(true, Ordering::Release);
+            wait_for(&gate);
+        }
+        Fate::Served
+    });
+    let direct = server("STONEKEEP_TEST_S3_ENDPOINT");
+    installation.configure(|text| text.replace(&direct, &held_back));
+    let mut daemon = installation.daemon(&["backup"]);
+    let daemon = daemon.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("started");
+    wait_for(&copying);
+    // ddl_wait_max is 4 s here, and the backup looks every 5 s.
+    source.query("SET lock_timeout = '30s'; ALTER TABLE t ADD COLUMN b int DEFAULT 7");
+    altered.store(true, Ordering::Release);
+    let output = daemon.wait_with_output().expect("ended");
+    assert!(output.status.success(), "{}", said(&output));
+    installation.configure(|text| text);
+    let target = Database::to_restore("ddl_later");
+    installation.restore(&target);
+    assert_eq!(target.query("SELECT count(*), sum(a), sum(b) FROM t").trim(), "1000|500500|7000");
+    source.admin(&format!("DROP ROLE {role}"));
+}
+
+fn wait_for(flag: &AtomicBool) {
+    let begun = Instant::now();
+    while !flag.load(Ordering::Acquire) && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -12,6 +12,7 @@ mod upload;
 
 use std::time::Duration;
 
+use stonekeep_format::lock::RUN_DURATION_MAX;
 use stonekeep_postgres::source::{self, SourceOptions};
 
 pub use crate::run::{BackupError, BackupPlan, BackupReport, Outcome, Target};
@@ -63,10 +64,15 @@ async fn take(
     context: &Context,
 ) -> Result<Vec<Outcome>, BackupError> {
     let mut tries = 1;
+    // Every lock allows for this long, from the instant at which the repositories were looked at.
+    let mut too_slow = context.clock.sleep(RUN_DURATION_MAX);
     loop {
         let outcome = tokio::select! {
             outcome = read(run, source, context) => outcome,
             () = context.cancel.cancelled() => Err(BackupError::Cancelled),
+            () = &mut too_slow => {
+                Err(BackupError::TooSlow { hours: RUN_DURATION_MAX.as_secs() / 3600 })
+            }
         };
         let error = match outcome {
             Ok(contents) => {

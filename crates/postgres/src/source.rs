@@ -14,16 +14,21 @@ mod tables;
 mod toc;
 mod worker;
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use stonekeep_format::{archive::Archive, catalog::DatabaseProperties};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
     assign::Unit,
     error::DumpError,
-    large_objects::{LargeObject, LargeObjectPages, PAGE_BYTES},
+    large_objects::{LargeObject, LargeObjectPages},
     preflight::{SourceInfo, preflight},
     rows::Rows,
     tables::SourceTable,
@@ -42,6 +47,8 @@ use crate::{
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 /// The pause between two tries to get all locks (500 ms).
 const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long the coordinator's session may take to answer (60 s): it does nothing else.
+const ANSWER_DURATION_MAX: Duration = Duration::from_secs(60);
 /// Tables named by one LOCK statement (500): some 50 KB of text.
 const LOCK_BATCH: usize = 500;
 
@@ -89,6 +96,18 @@ impl Dump {
     pub async fn lost(&self) -> DumpError {
         self.coordinator.lost().await
     }
+
+    /// Gives back the snapshot and all locks; that this works shows that they were held to the end.
+    ///
+    /// # Errors
+    /// [`DumpError::Query`], [`DumpError::Silent`].
+    pub async fn finish(&self) -> Result<(), DumpError> {
+        let commit = self.coordinator.session.batch_execute("COMMIT");
+        let answer = tokio::time::timeout(ANSWER_DURATION_MAX, commit).await;
+        answer
+            .map_err(|_| DumpError::Silent)?
+            .map_err(|error| DumpError::Query(Refusal::told(&error)))
+    }
 }
 
 /// Locks, exports, reads the table of contents. Nothing was written anywhere when it returns.
@@ -105,7 +124,7 @@ pub async fn begin(options: &SourceOptions, cancel: CancellationToken) -> Result
 async fn begin_uncancelled(options: &SourceOptions) -> Result<Dump, DumpError> {
     let free = reading_session(&options.connect).await?;
     let info = preflight::examine(options, &free).await?;
-    let deadline = tokio::time::Instant::now() + options.ddl_wait_max;
+    let deadline = Instant::now() + options.ddl_wait_max;
     loop {
         let error = match try_begin(options, &free, &info).await {
             Ok(dump) => return Ok(dump),
@@ -113,7 +132,7 @@ async fn begin_uncancelled(options: &SourceOptions) -> Result<Dump, DumpError> {
         };
         // Everything was let go, so that the DDL in the way can go first.
         let Some(reason) = error.ddl() else { return Err(error) };
-        if tokio::time::Instant::now() >= deadline {
+        if Instant::now() >= deadline {
             let waited_secs = options.ddl_wait_max.as_secs();
             return Err(DumpError::DdlInTheWay { waited_secs, reason });
         }
@@ -127,26 +146,14 @@ async fn try_begin(
     free: &Session,
     info: &SourceInfo,
 ) -> Result<Dump, DumpError> {
-    let (mut coordinator, listed) = lock_and_export(options, free, info).await?;
-    let assigned = assign::assign(&listed, options.jobs, info.server_version_num);
-    let mut workers = Vec::new();
-    for units in assigned {
-        let locks = assign::tables_of(&units);
-        let names: Vec<&str> = locks.iter().map(|at| listed[*at].sql_name.as_str()).collect();
-        workers.push(Worker::begin(options, info, &coordinator.snapshot, &names, units).await?);
-    }
-    let toc = toc::read(options, info, &coordinator.snapshot).await?;
-    let mut archive = toc.archive;
-    archive.assign_members().map_err(DumpError::Archive)?;
-    let (tables, kept) = tables::with_entries(&listed, &archive)?;
-    assign::renumber(&mut workers, &kept);
-    let large_objects = large_objects::list(&coordinator.session, &archive).await?;
-    assign::assign_large_objects(&mut workers, &large_objects);
-    let database = read_properties(&coordinator.session).await.map_err(DumpError::Query)?;
-    let (globals, more_warnings) = toc::globals(options, info).await?;
-    let mut warnings = toc.warnings;
-    warnings.extend(more_warnings);
-    coordinator.pids.extend(workers.iter().map(|worker| worker.pid));
+    let (coordinator, listed) = lock_and_export(options, free, info).await?;
+    // From here on somebody may wait for our locks.
+    let contents = tokio::select! {
+        contents = describe(options, info, &coordinator, &listed) => contents?,
+        lost = coordinator.lost() => return Err(lost),
+    };
+    let Described { database, archive, tables, large_objects, workers, globals, warnings } =
+        contents;
     Ok(Dump {
         info: info.clone(),
         database,
@@ -160,6 +167,44 @@ async fn try_begin(
         warnings,
         coordinator,
     })
+}
+
+/// What there is to read under a snapshot, and who reads it.
+struct Described {
+    database: DatabaseProperties,
+    archive: Archive,
+    tables: Vec<SourceTable>,
+    large_objects: Vec<LargeObject>,
+    workers: Vec<Worker>,
+    globals: Vec<u8>,
+    warnings: Vec<String>,
+}
+
+async fn describe(
+    options: &SourceOptions,
+    info: &SourceInfo,
+    coordinator: &Coordinator,
+    listed: &[SourceTable],
+) -> Result<Described, DumpError> {
+    let assigned = assign::assign(listed, options.jobs, info.server_version_num);
+    let mut workers = Vec::new();
+    for units in assigned {
+        let locks = assign::tables_of(&units);
+        let names: Vec<&str> = locks.iter().map(|at| listed[*at].sql_name.as_str()).collect();
+        workers.push(Worker::begin(options, info, &coordinator.snapshot, &names, units).await?);
+    }
+    let toc = toc::read(options, info, &coordinator.snapshot).await?;
+    let mut archive = toc.archive;
+    archive.assign_members().map_err(DumpError::Archive)?;
+    let (tables, kept) = tables::with_entries(listed, &archive)?;
+    assign::renumber(&mut workers, &kept);
+    let large_objects = large_objects::list(&coordinator.session, &archive).await?;
+    assign::assign_large_objects(&mut workers, &large_objects);
+    let database = read_properties(&coordinator.session).await.map_err(DumpError::Query)?;
+    let (globals, more_warnings) = toc::globals(options, info).await?;
+    let mut warnings = toc.warnings;
+    warnings.extend(more_warnings);
+    Ok(Described { database, archive, tables, large_objects, workers, globals, warnings })
 }
 
 /// Opens a session under the settings of a reading one.
@@ -176,8 +221,11 @@ struct Coordinator {
     snapshot: String,
     exported_at: DateTime<Utc>,
     wal_lsn: Option<String>,
-    pids: Vec<i32>,
+    /// Its backend. It holds a lock on every table, so whoever waits for a worker of ours waits for it, too.
+    pid: i32,
     ddl_wait_max: Duration,
+    /// Since when each backend that waits for our locks has been seen to.
+    waiting_since: Mutex<BTreeMap<i32, Instant>>,
 }
 
 /// Lists, locks, exports, and lists again: both lists must agree.
@@ -196,7 +244,6 @@ async fn lock_and_export(
     let names: Vec<&str> = listed.iter().map(|table| table.sql_name.as_str()).collect();
     lock(&session, &names).await?;
     let row = session.query_one(EXPORT, &[]).await.map_err(failed)?;
-    let pid: i32 = row.get("pid");
     preflight::same_server(&session, info).await?;
     let again = tables::list(&session).await?;
     let files = tables::list(free).await?;
@@ -205,8 +252,9 @@ async fn lock_and_export(
         snapshot: row.get("snapshot"),
         exported_at: DateTime::from_timestamp_micros(row.get("exported_at")).unwrap_or_default(),
         wal_lsn: row.get("wal_lsn"),
-        pids: vec![pid],
+        pid: row.get("pid"),
         ddl_wait_max: options.ddl_wait_max,
+        waiting_since: Mutex::default(),
         session,
     };
     Ok((coordinator, again))
@@ -232,40 +280,44 @@ pub(crate) async fn lock(session: &Session, names: &[&str]) -> Result<(), DumpEr
 impl Coordinator {
     async fn lost(&self) -> DumpError {
         loop {
-            pause(WATCH_INTERVAL).await;
-            match self.longest_wait().await {
+            let longest = match self.waiting().await {
                 Err(error) => return error,
-                Ok(waited) if waited > self.ddl_wait_max => {
-                    return DumpError::DdlInTheWay {
-                        waited_secs: waited.as_secs(),
-                        reason: "another session waits for a lock that this backup holds"
-                            .to_owned(),
-                    };
-                }
-                Ok(_) => {}
+                Ok(waiting) => self.longest_wait(&waiting),
+            };
+            if let Some(waited) = longest.filter(|waited| *waited > self.ddl_wait_max) {
+                return DumpError::DdlInTheWay {
+                    waited_secs: waited.as_secs(),
+                    reason: "another session waits for a lock that this backup holds".to_owned(),
+                };
             }
+            pause(WATCH_INTERVAL).await;
         }
     }
 
-    /// Asks how long the longest wait for one of our locks is; that the session answers shows that it lives.
-    async fn longest_wait(&self) -> Result<Duration, DumpError> {
-        let failed = |error| DumpError::Query(Refusal::told(&error));
-        let answer = async {
-            self.session
-                .batch_execute("SELECT pg_catalog.pg_stat_clear_snapshot()")
+    /// Notes who waits now, and returns for how long the longest has been seen to.
+    fn longest_wait(&self, waiting: &[i32]) -> Option<Duration> {
+        let mut since = self.waiting_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        since.retain(|pid, _| waiting.contains(pid));
+        for pid in waiting {
+            since.entry(*pid).or_insert(now);
+        }
+        since.values().map(|since| now - *since).max()
+    }
+
+    /// Asks who waits for our locks; that the session answers shows that it lives.
+    async fn waiting(&self) -> Result<Vec<i32>, DumpError> {
+        let rows =
+            tokio::time::timeout(ANSWER_DURATION_MAX, self.session.query(WAITING, &[&self.pid]))
                 .await
-                .map_err(failed)?;
-            self.session.query_one(LONGEST_WAIT, &[&self.pids]).await.map_err(failed)
-        };
-        let row = tokio::time::timeout(Duration::from_secs(60), answer)
-            .await
-            .map_err(|_| DumpError::Silent)??;
-        Ok(Duration::from_secs_f64(row.get::<_, f64>(0).max(0.0)))
+                .map_err(|_| DumpError::Silent)?
+                .map_err(|error| DumpError::Query(Refusal::told(&error)))?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 }
 
-const LONGEST_WAIT: &str = "SELECT coalesce(max(extract(epoch FROM pg_catalog.clock_timestamp() - query_start)), 0)::float8 \
-    FROM pg_catalog.pg_stat_activity WHERE wait_event_type = 'Lock' AND pg_catalog.pg_blocking_pids(pid) && $1";
+/// Locks can be seen by every role; what others do (`pg_stat_activity`), only with `pg_read_all_stats`.
+const WAITING: &str = "SELECT DISTINCT pid FROM pg_catalog.pg_locks WHERE NOT granted AND $1 = ANY (pg_catalog.pg_blocking_pids(pid))";
 
 #[expect(clippy::disallowed_methods, reason = "waits for a server, not for a schedule")]
 pub(crate) async fn pause(duration: Duration) {

@@ -61,7 +61,7 @@ fn check_complete(copied: &Copied) -> Result<(), BackupError> {
         let has_segment = copied.segments.keys().any(|slot| match slot {
             Slot::Table { table, .. } => *table == at,
             Slot::Tables(tables) => tables.contains(&at),
-            Slot::LargeObject { .. } | Slot::LargeObjects { .. } => false,
+            Slot::LargeObject { .. } | Slot::LargeObjects { .. } | Slot::Lists { .. } => false,
         });
         if !has_segment {
             return incomplete(format!("table {} has no segment", table.display_name()));
@@ -74,18 +74,21 @@ fn check_complete(copied: &Copied) -> Result<(), BackupError> {
     Ok(())
 }
 
-/// The archive's lists of large objects go into a pack of their own: they change whenever an object comes or goes.
+/// The archive's lists of large objects go into packs of their own: they change whenever an object comes or goes. A list that
+/// is longer than a pack (some 700 000 objects, before PostgreSQL 17) is alone in one.
 async fn store_lists(plan: &BackupPlan, run: &Run, copied: &mut Copied) -> Result<(), BackupError> {
     let lists = large_objects::lists(&copied.dump.archive, &copied.dump.large_objects)?;
-    if lists.is_empty() {
-        return Ok(());
-    }
-    let mut packer = Packer::begin(&Budget::new(plan.memory_budget_bytes)).await;
-    for (member, content) in lists {
+    let budget = Budget::new(plan.memory_budget_bytes);
+    let mut uploads = Uploads::new(run.clone());
+    let mut packer = Packer::begin(&budget).await;
+    for (at, (member, content)) in lists.into_iter().enumerate() {
+        if content.len() as u64 > packer.room() && !packer.is_empty() {
+            packer.put(|_| Slot::Lists { before: at }, &mut uploads)?;
+            packer = Packer::begin(&budget).await;
+        }
         packer.append(&member, &content)?;
     }
-    let mut uploads = Uploads::new(run.clone());
-    packer.put(Slot::Tables, &mut uploads)?;
+    packer.put(|_| Slot::Lists { before: usize::MAX }, &mut uploads)?;
     copied.segments.extend(uploads.finish().await?);
     Ok(())
 }
@@ -161,7 +164,7 @@ fn tables(copied: &Copied, listed: &Listed) -> Vec<Table> {
         segments: listed.positions(|slot| match slot {
             Slot::Table { table, .. } => *table == at,
             Slot::Tables(tables) => tables.contains(&at),
-            Slot::LargeObject { .. } | Slot::LargeObjects { .. } => false,
+            Slot::LargeObject { .. } | Slot::LargeObjects { .. } | Slot::Lists { .. } => false,
         }),
     };
     copied.dump.tables.iter().enumerate().map(table).collect()

@@ -55,7 +55,8 @@ struct Done {
     large_objects: LargeObjectDigest,
 }
 
-/// Runs the dump's workers to their end. The first failure ends all.
+/// Runs the dump's workers to their end, and gives production's snapshot and locks back. The first failure ends all. What was
+/// stored is recorded on the way.
 pub(super) async fn copy(
     run: &Run,
     mut dump: Dump,
@@ -81,26 +82,6 @@ pub(super) async fn copy(
         large_objects: LargeObjectDigest::default(),
         dump,
     };
-    while let Some(done) = next_done(&mut running, &copied.dump, run, context).await? {
-        copied.segments.extend(done.segments);
-        for (table, digest) in done.rows {
-            let rows = copied.rows.entry(table).or_default();
-            *rows = rows.merge(digest);
-        }
-        copied.large_objects = copied.large_objects.merge(done.large_objects);
-    }
-    Ok(copied)
-}
-
-/// Waits for the next worker to end, or for the coordinator to say that the snapshot is lost, and records what was stored
-/// meanwhile.
-async fn next_done(
-    running: &mut JoinSet<Result<Done, BackupError>>,
-    dump: &Dump,
-    run: &Run,
-    context: &Context,
-) -> Result<Option<Done>, BackupError> {
-    let label = &run.plan().label;
     let recording = async {
         // Never ends.
         loop {
@@ -108,11 +89,24 @@ async fn next_done(
             run.record("running").await;
         }
     };
+    let all_done = async {
+        while let Some(done) = running.join_next().await {
+            let done = done.map_err(BackupError::Task)??;
+            copied.segments.extend(done.segments);
+            for (table, digest) in done.rows {
+                let rows = copied.rows.entry(table).or_default();
+                *rows = rows.merge(digest);
+            }
+            copied.large_objects = copied.large_objects.merge(done.large_objects);
+        }
+        copied.dump.finish().await.map_err(|error| shared.failed(error))
+    };
     tokio::select! {
-        done = running.join_next() => done.map(|done| done.map_err(BackupError::Task)?).transpose(),
-        lost = dump.lost() => Err(BackupError::Source { label: label.clone(), source: lost }),
+        done = all_done => done?,
+        lost = copied.dump.lost() => return Err(shared.failed(lost)),
         never = recording => never,
     }
+    Ok(copied)
 }
 
 async fn work(
@@ -130,12 +124,14 @@ async fn work(
             Unit::Pack { tables } => {
                 shared.pack(&mut worker, &tables, &mut uploads, &mut done).await?;
             }
-            Unit::LargeObjects { oids } => {
-                let digest = large_objects::pack(&shared, &mut worker, &oids, &mut uploads).await?;
+            Unit::LargeObjects { objects } => {
+                let digest =
+                    large_objects::pack(&shared, &mut worker, &objects, &mut uploads).await?;
                 done.large_objects = done.large_objects.merge(digest);
             }
-            Unit::LargeObject { oid } => {
-                let digest = large_objects::slice(&shared, &mut worker, oid, &mut uploads).await?;
+            Unit::LargeObject { object } => {
+                let digest =
+                    large_objects::slice(&shared, &mut worker, object, &mut uploads).await?;
                 done.large_objects = done.large_objects.merge(digest);
             }
         }

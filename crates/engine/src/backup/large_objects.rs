@@ -25,20 +25,24 @@ use crate::{
 pub(super) async fn pack(
     shared: &Shared,
     worker: &mut Worker,
-    oids: &[u32],
+    objects: &[LargeObject],
     uploads: &mut Uploads,
 ) -> Result<LargeObjectDigest, BackupError> {
-    let Some(&first_oid) = oids.first() else { return Ok(LargeObjectDigest::default()) };
+    let Some(&LargeObject { oid: first_oid, .. }) = objects.first() else {
+        return Ok(LargeObjectDigest::default());
+    };
     let mut packer = Packer::begin(&shared.budget).await;
-    let mut pages = worker.large_object_pages(oids).await.map_err(|error| shared.failed(error))?;
+    let mut pages =
+        worker.large_object_pages(objects).await.map_err(|error| shared.failed(error))?;
     let mut page = pages.next().await.map_err(|error| shared.failed(error))?;
     let mut total = LargeObjectDigest::default();
-    for &oid in oids {
+    for &LargeObject { oid, bytes } in objects {
         let mut content = Vec::new();
         while let Some((_, at, data)) = page.take_if(|(of, ..)| *of == oid) {
-            place(&mut content, at, &data, packer.room()).ok_or_else(|| grew(oid))?;
+            place(&mut content, at, &data, bytes).ok_or_else(|| not_as_said(oid))?;
             page = pages.next().await.map_err(|error| shared.failed(error))?;
         }
+        check_length(oid, bytes, content.len() as u64)?;
         let mut digester = ContentDigester::new(&shared.key, oid);
         digester.add(&content);
         total = total.merge(digester.finish());
@@ -53,24 +57,30 @@ pub(super) async fn pack(
 }
 
 /// Pages that were never written read as zeros.
-fn place(content: &mut Vec<u8>, at: u64, data: &[u8], room: u64) -> Option<()> {
-    let end = at.checked_add(data.len() as u64).filter(|end| *end <= room)?;
+fn place(content: &mut Vec<u8>, at: u64, data: &[u8], bytes: u64) -> Option<()> {
+    let end = at.checked_add(data.len() as u64).filter(|end| *end <= bytes)?;
     content.resize(usize::try_from(at).ok()?, 0);
     content.extend_from_slice(data);
     (content.len() as u64 == end).then_some(())
 }
 
-fn grew(oid: u32) -> BackupError {
-    BackupError::Incomplete { what: format!("large object {oid} is longer than the snapshot said") }
+fn check_length(oid: u32, wanted: u64, found: u64) -> Result<(), BackupError> {
+    if found == wanted { Ok(()) } else { Err(not_as_said(oid)) }
+}
+
+fn not_as_said(oid: u32) -> BackupError {
+    let what = format!("the pages of large object {oid} are not as long as the snapshot said");
+    BackupError::Incomplete { what }
 }
 
 /// Stores one large object as slices.
 pub(super) async fn slice(
     shared: &Shared,
     worker: &mut Worker,
-    oid: u32,
+    object: LargeObject,
     uploads: &mut Uploads,
 ) -> Result<LargeObjectDigest, BackupError> {
+    let oid = object.oid;
     shared.context.tell(Event::TableStarted { table: format!("large object {oid}") });
     let mut slices = Slices {
         oid,
@@ -80,7 +90,7 @@ pub(super) async fn slice(
     };
     let mut held = Some(shared.budget.hold(room(SLICE_BYTES_MAX)).await);
     let mut pages: LargeObjectPages =
-        worker.large_object_pages(&[oid]).await.map_err(|error| shared.failed(error))?;
+        worker.large_object_pages(&[object]).await.map_err(|error| shared.failed(error))?;
     let mut length = 0;
     while let Some((_, at, data)) = pages.next().await.map_err(|error| shared.failed(error))? {
         let end = at + data.len() as u64;
@@ -105,6 +115,7 @@ pub(super) async fn slice(
     if !slices.buffer.is_empty() || slices.cut == 0 {
         slices.put(held.take(), uploads)?;
     }
+    check_length(oid, object.bytes, length)?;
     shared.context.tell(Event::Progress { bytes: length, rows: 0 });
     Ok(slices.digester.finish())
 }

@@ -207,7 +207,7 @@ impl Packer {
 
     /// Returns how long a member may be that is still to go in.
     pub(super) const fn room(&self) -> u64 {
-        (PACK_BYTES_MAX - self.bytes).saturating_sub(packed_bytes(0) + PACK_END_BYTES)
+        PACK_BYTES_MAX.saturating_sub(self.bytes + packed_bytes(0) + PACK_END_BYTES)
     }
 
     /// Whether there is nothing in it.

@@ -15,6 +15,8 @@ pub(super) enum Slot {
     LargeObject { oid: u32, cut: u32 },
     /// Whole large objects, by the first one's OID.
     LargeObjects { first_oid: u32 },
+    /// The archive's lists of large objects: those before this one that are in no earlier pack.
+    Lists { before: usize },
 }
 
 /// The uploads of one worker, in flight. How many there are is bounded by the budget their pieces hold.

@@ -145,6 +145,14 @@ pub enum BackupError {
     /// Stopped on request.
     #[error("stopped on request; no snapshot was made")]
     Cancelled,
+    /// It took longer than locks allow for.
+    #[error(
+        "the run took longer than {hours} h and was ended: give it more jobs or a faster way to the bucket; what it stored is kept for the next"
+    )]
+    TooSlow {
+        /// The limit.
+        hours: u64,
+    },
     /// A task of ours panicked.
     #[error("an internal task failed; no snapshot was made")]
     Task(#[source] tokio::task::JoinError),
@@ -170,6 +178,7 @@ impl BackupError {
                 ErrorKind::Unavailable
             }
             Self::Cancelled
+            | Self::TooSlow { .. }
             | Self::Uncertain { .. }
             | Self::Behind { .. }
             | Self::NoRepositoryLeft => ErrorKind::Unavailable,

@@ -37,12 +37,12 @@ pub enum Unit {
     /// Whole large objects, in order.
     LargeObjects {
         /// Which.
-        oids: Vec<u32>,
+        objects: Vec<LargeObject>,
     },
     /// A large object that is read in slices.
     LargeObject {
         /// Which.
-        oid: u32,
+        object: LargeObject,
     },
 }
 
@@ -145,9 +145,12 @@ pub(super) fn assign_large_objects(workers: &mut [Worker], objects: &[LargeObjec
     let (small, large): (Vec<&LargeObject>, Vec<&LargeObject>) =
         objects.iter().partition(|object| object.bytes <= SMALL_OBJECT_BYTES_MAX);
     let sizes: BTreeMap<u32, u64> = small.iter().map(|object| (object.oid, object.bytes)).collect();
-    let packs =
-        pack_groups(&sizes, PACK_BYTES_MAX).into_iter().map(|oids| Unit::LargeObjects { oids });
-    let single = large.iter().map(|object| Unit::LargeObject { oid: object.oid });
+    let pack = |oids: Vec<u32>| {
+        let objects = oids.into_iter().map(|oid| LargeObject { oid, bytes: sizes[&oid] });
+        Unit::LargeObjects { objects: objects.collect() }
+    };
+    let packs = pack_groups(&sizes, PACK_BYTES_MAX).into_iter().map(pack);
+    let single = large.iter().map(|object| Unit::LargeObject { object: **object });
     let count = workers.len().max(1);
     for (at, unit) in single.chain(packs).enumerate() {
         if let Some(worker) = workers.get_mut(at % count) {

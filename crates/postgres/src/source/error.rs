@@ -88,6 +88,14 @@ pub enum DumpError {
     /// pg_dump wrote something we do not understand.
     #[error("pg_dump's table of contents cannot be used")]
     Archive(#[source] ArchiveError),
+    /// What pg_dumpall says of roles and tablespaces is longer than any real cluster's.
+    #[error(
+        "pg_dumpall --globals-only wrote more than {} MiB: report this, with the number of roles", .bytes_max >> 20
+    )]
+    GlobalsTooLong {
+        /// The limit.
+        bytes_max: u64,
+    },
     /// pg_dump names a table that we do not hold.
     #[error(
         "pg_dump wants data of table {tag} (OID {oid}), which was not locked before the snapshot"
@@ -156,7 +164,10 @@ impl DumpError {
             | Self::Cancelled
             | Self::Child { .. } => ErrorKind::Unavailable,
             Self::Spawn { .. } => ErrorKind::Config,
-            Self::Archive(_) | Self::NotLocked { .. } | Self::Row { .. } => ErrorKind::Corrupt,
+            Self::Archive(_)
+            | Self::GlobalsTooLong { .. }
+            | Self::NotLocked { .. }
+            | Self::Row { .. } => ErrorKind::Corrupt,
             Self::Task(_) => ErrorKind::Internal,
         }
     }

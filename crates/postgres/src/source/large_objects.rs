@@ -7,9 +7,6 @@ use tokio_postgres::{Error, binary_copy::BinaryCopyOutRow};
 use super::DumpError;
 use crate::{connect::Session, refusal::Refusal};
 
-/// Bytes in a page of a large object (`LOBLKSIZE` of a server with 8 KiB blocks).
-pub const PAGE_BYTES: u64 = 2048;
-
 /// A large object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LargeObject {
@@ -43,6 +40,7 @@ pub(super) async fn list(
 /// Pages of large objects, in order; pages that were never written are missing and read as zeros.
 pub struct LargeObjectPages {
     stream: BoxStream<'static, Result<BinaryCopyOutRow, Error>>,
+    page_bytes: u64,
 }
 
 impl std::fmt::Debug for LargeObjectPages {
@@ -52,8 +50,12 @@ impl std::fmt::Debug for LargeObjectPages {
 }
 
 impl LargeObjectPages {
-    pub(super) fn new(stream: BoxStream<'static, Result<BinaryCopyOutRow, Error>>) -> Self {
-        Self { stream }
+    /// `page_bytes` is [`SourceInfo::large_object_page_bytes`](super::SourceInfo::large_object_page_bytes).
+    pub(super) fn new(
+        stream: BoxStream<'static, Result<BinaryCopyOutRow, Error>>,
+        page_bytes: u64,
+    ) -> Self {
+        Self { stream, page_bytes }
     }
 
     /// Returns the next page: its object's OID, where it begins, and its bytes.
@@ -67,6 +69,6 @@ impl LargeObjectPages {
         };
         let page = u64::try_from(row.try_get::<i32>(1).map_err(failed)?).unwrap_or(0);
         let data = row.try_get::<&[u8]>(2).map_err(failed)?.to_vec();
-        Ok(Some((row.try_get(0).map_err(failed)?, page * PAGE_BYTES, data)))
+        Ok(Some((row.try_get(0).map_err(failed)?, page * self.page_bytes, data)))
     }
 }

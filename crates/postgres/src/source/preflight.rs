@@ -21,6 +21,8 @@ pub struct SourceInfo {
     pub encoding: String,
     /// Its size.
     pub database_bytes: u64,
+    /// Bytes in a page of a large object (`LOBLKSIZE`): 2048 as a rule, a quarter of a block of any server.
+    pub large_object_page_bytes: u64,
     /// Whether the server is a standby.
     pub in_recovery: bool,
     /// Whether the role may read the roles' passwords.
@@ -129,6 +131,7 @@ pub(super) async fn same_server(session: &Session, info: &SourceInfo) -> Result<
 const INFO: &str = "SELECT current_setting('server_version_num')::int AS version_num, current_setting('server_version') AS version, \
     current_database()::text AS database, current_setting('server_encoding') AS encoding, \
     pg_catalog.pg_database_size(current_database()) AS bytes, pg_catalog.pg_is_in_recovery() AS in_recovery, \
+    current_setting('block_size')::int8 / 4 AS page_bytes, \
     pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT') AS reads_passwords";
 
 async fn read_info(session: &Session) -> Result<SourceInfo, DumpError> {
@@ -148,6 +151,7 @@ async fn read_info(session: &Session) -> Result<SourceInfo, DumpError> {
         database: row.get("database"),
         encoding: row.get("encoding"),
         database_bytes: u64::try_from(row.get::<_, i64>("bytes")).unwrap_or(0),
+        large_object_page_bytes: u64::try_from(row.get::<_, i64>("page_bytes")).unwrap_or(2048),
         in_recovery: row.get("in_recovery"),
         reads_passwords: row.get("reads_passwords"),
         settings: settings.iter().map(|row| (row.get(0), row.get(1))).collect(),

@@ -97,7 +97,7 @@ pub(super) async fn globals(
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let both = async {
         tokio::join!(
-            read_bounded(stdout, GLOBALS_BYTES_MAX),
+            read_bounded(stdout, GLOBALS_BYTES_MAX + 1),
             read_bounded(stderr, STDERR_BYTES_MAX)
         )
     };
@@ -105,6 +105,9 @@ pub(super) async fn globals(
         tokio::time::timeout(TOC_DURATION_MAX, both).await.map_err(|_| DumpError::Silent)?;
     let status =
         child.wait().await.map_err(|source| DumpError::Spawn { tool: "pg_dumpall", source })?;
+    if globals.len() as u64 > GLOBALS_BYTES_MAX {
+        return Err(DumpError::GlobalsTooLong { bytes_max: GLOBALS_BYTES_MAX });
+    }
     if status.success() {
         return Ok((globals, lines(&said)));
     }

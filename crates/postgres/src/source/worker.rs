@@ -7,8 +7,8 @@ use stonekeep_format::slicer::PageRange;
 use tokio_postgres::{binary_copy::BinaryCopyOutStream, types::Type};
 
 use super::{
-    DumpError, LargeObjectPages, Rows, SourceInfo, SourceOptions, SourceTable, Unit, lock,
-    preflight, reading_session,
+    DumpError, LargeObject, LargeObjectPages, Rows, SourceInfo, SourceOptions, SourceTable, Unit,
+    lock, preflight, reading_session,
 };
 use crate::{connect::Session, refusal::Refusal, sql::literal};
 
@@ -17,8 +17,8 @@ use crate::{connect::Session, refusal::Refusal, sql::literal};
 pub struct Worker {
     /// What it reads, in order.
     pub units: Vec<Unit>,
-    pub(super) pid: i32,
     session: Session,
+    large_object_page_bytes: u64,
 }
 
 impl Worker {
@@ -38,9 +38,7 @@ impl Worker {
         session.batch_execute(&import).await.map_err(failed)?;
         lock(&session, tables).await?;
         preflight::same_server(&session, info).await?;
-        let row =
-            session.query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await.map_err(failed)?;
-        Ok(Self { units, pid: row.get(0), session })
+        Ok(Self { units, session, large_object_page_bytes: info.large_object_page_bytes })
     }
 
     /// Begins to read a table, or some pages of it.
@@ -63,9 +61,9 @@ impl Worker {
     /// [`DumpError::Query`].
     pub async fn large_object_pages(
         &mut self,
-        oids: &[u32],
+        objects: &[LargeObject],
     ) -> Result<LargeObjectPages, DumpError> {
-        let list: Vec<String> = oids.iter().map(ToString::to_string).collect();
+        let list: Vec<String> = objects.iter().map(|object| object.oid.to_string()).collect();
         let statement = format!(
             "COPY (SELECT loid, pageno, data FROM pg_catalog.pg_largeobject WHERE loid = ANY ('{{{}}}'::oid[]) ORDER BY loid, pageno) \
              TO STDOUT (FORMAT binary)",
@@ -75,7 +73,7 @@ impl Worker {
         let stream = self.session.copy_out(statement.as_str()).await.map_err(failed)?;
         let pages = BinaryCopyOutStream::new(stream, &[Type::OID, Type::INT4, Type::BYTEA]);
         let pages: Pin<Box<BinaryCopyOutStream>> = Box::pin(pages);
-        Ok(LargeObjectPages::new(pages.boxed()))
+        Ok(LargeObjectPages::new(pages.boxed(), self.large_object_page_bytes))
     }
 
     /// Ends the transaction; that this works shows that the session was healthy to the end.
