@@ -1,8 +1,8 @@
-//! Connections to PostgreSQL over TLS: of the daemon, and of the programs it runs.
+//! Connections over TLS: to PostgreSQL of the daemon and of the programs it runs, to the object store, of the restorer.
 
 use std::process::Output;
 
-use crate::harness::{Database, Installation, run, said, server};
+use crate::harness::{Database, Installation, must, run, said, server};
 
 const SCRIPT: &str = "CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 1000)";
 
@@ -48,4 +48,54 @@ fn a_server_that_wants_tls_gets_it_and_its_certificate_is_checked() {
     installation.restore(&target);
     assert_eq!(target.query("SELECT sum(a) FROM t").trim(), "500500");
     source.admin(&format!("DROP ROLE {role}"));
+}
+
+#[test]
+fn an_object_store_over_tls_is_checked_by_its_authority() {
+    let source = Database::create("s3_tls", SCRIPT);
+    let by_tls = server("STONEKEEP_TEST_S3_TLS_ENDPOINT");
+    let installation = Installation::prepare_at(&source, by_tls);
+    let (ca, other_ca) = (server("STONEKEEP_TEST_S3_CA"), server("STONEKEEP_TEST_PG_CA"));
+    let trusting = |ca: &str| {
+        installation.configure(|text| {
+            text.replacen("path_style", &format!("ca_file = \"{ca}\"\npath_style"), 1)
+        });
+    };
+    for untrusted in [None, Some(&other_ca)] {
+        if let Some(ca) = untrusted {
+            trusting(ca);
+        }
+        let output = installation.init();
+        assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+        assert!(said(&output).contains("ca_file"), "{}", said(&output));
+    }
+    trusting(&ca);
+    let output = installation.init();
+    assert!(output.status.success(), "{}", said(&output));
+    installation.backup();
+    must(&mut installation.reader(&["verify", "latest", "--read-data"]));
+}
+
+#[test]
+fn a_restore_reaches_a_server_that_wants_tls() {
+    let source = Database::create("restored_by_tls", SCRIPT);
+    let installation = Installation::create(&source);
+    installation.backup();
+    let target = Database::to_restore("restored_by_tls");
+    let role = format!("{}_role", target.name);
+    target.admin(&format!("CREATE ROLE {role} LOGIN SUPERUSER IN ROLE by_tls"));
+    let url = target.url.replace("postgres@", &format!("{role}@"));
+    let ca = server("STONEKEEP_TEST_PG2_CA");
+    let restore = |query: &str| {
+        let url = format!("{url}?{query}");
+        let args = ["restore", "latest", "--identity", "identity1", "--target", &url];
+        run(&mut installation.reader(&args))
+    };
+    let output = restore("sslmode=disable");
+    assert_eq!(output.status.code(), Some(77), "{}", said(&output));
+    let output = restore(&format!("sslmode=verify-full&sslrootcert={ca}"));
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(target.query("SELECT sum(a) FROM t").trim(), "500500");
+    target.admin(&format!("ALTER DATABASE {} OWNER TO postgres", target.name));
+    target.admin(&format!("DROP ROLE {role}"));
 }

@@ -255,7 +255,7 @@ impl World {
         }
         alarms.extend(listed.planted.iter().map(|planted| format!("planted: {planted:?}")));
         alarms.extend(listed.markers.iter().map(|marker| format!("marker: {marker:?}")));
-        let history = History::load(&repository, None, &self.context).await;
+        let history = History::load(&repository, &self.context).await;
         for snapshot in history.map_err(WorldError::Read)?.of(&self.plan.label) {
             if snapshot.manifest.promised_until > self.now() {
                 let report = verify(&repository, snapshot, false, &self.context).await;

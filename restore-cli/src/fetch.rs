@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use stonekeep_engine::{
     fetch::{fetch, fetch_sealed},
-    history::Selector,
+    history::{Selector, find},
 };
 use stonekeep_process::output;
 
-use crate::{cli::FetchArgs, failure::Failure, identity, open, open::Session, report};
+use crate::{cli::FetchArgs, failure::Failure, identity, open::Session, report};
 
 pub(crate) fn run(session: &Session<'_>, args: &FetchArgs) -> Result<ExitCode, Failure> {
     let selector: Selector = args.snapshot.parse()?;
@@ -19,7 +19,7 @@ pub(crate) fn run(session: &Session<'_>, args: &FetchArgs) -> Result<ExitCode, F
     };
     let report = session.block_on(async |context, _| {
         let repository = session.open(&config, &context).await?;
-        let snapshot = open::find(&repository, &selector, &context).await?;
+        let snapshot = find(&repository, &selector).await?;
         let report = match identities {
             None => fetch_sealed(&repository, &snapshot, &args.out, &context).await,
             Some(identities) => {

@@ -3,14 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use stonekeep_config::{Environment, ReaderConfig, RepositoryConfig, reader::Whereabouts};
-use stonekeep_engine::{
-    Context,
-    context::SystemClock,
-    events::Listener,
-    history::{History, Selector},
-    repository::Repository,
-};
-use stonekeep_format::{chain::Verified, signature::Trust};
+use stonekeep_engine::{Context, context::SystemClock, events::Listener, repository::Repository};
+use stonekeep_format::signature::Trust;
 use stonekeep_process::{options, signals};
 use stonekeep_store::{DirectoryStore, ReadStore, S3Store};
 
@@ -91,15 +85,4 @@ pub(crate) async fn open_store(
         |source| Failure::Store { name: repository.name.clone(), source: Box::new(source) };
     let options = options::s3(repository, credentials_file);
     S3Store::open(options, Arc::new(SystemClock)).await.map_err(failed)
-}
-
-/// Finds the snapshot that is meant.
-pub(crate) async fn find(
-    repository: &Repository,
-    selector: &Selector,
-    context: &Context,
-) -> Result<Verified, Failure> {
-    let history = History::load(repository, None, context).await;
-    let history = history.map_err(|source| Failure::Repository(Box::new(source)))?;
-    Ok(history.find(selector)?.clone())
 }

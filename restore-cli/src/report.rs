@@ -72,6 +72,9 @@ fn alarms(report: &ListReport) -> Vec<String> {
             planted.version_id, planted.key, planted.why
         )
     }));
+    if report.more_planted > 0 {
+        lines.push(format!("PLANTED: {} more versions, ignored", count(report.more_planted)));
+    }
     lines.extend(report.markers.iter().map(|marker| {
         format!(
             "DELETE MARKER: over {}, set {}; it changes nothing",
@@ -137,14 +140,7 @@ pub(crate) fn show(report: &ShowReport) -> Vec<String> {
                 bytes(totals.put_bytes)
             ),
         ),
-        (
-            "segments",
-            format!(
-                "{}, {} of them taken over from earlier snapshots",
-                count(totals.segments),
-                count(report.reused_segments)
-            ),
-        ),
+        ("segments", count(totals.segments)),
     ];
     for (kind, sums) in &report.segments {
         facts.push((

@@ -3,15 +3,14 @@
 use std::process::ExitCode;
 
 use stonekeep_engine::{
-    history::Selector,
+    history::{Selector, find},
     restore::{RestorePlan, restore},
 };
 use stonekeep_postgres::tools::ToolDirs;
 use stonekeep_process::output;
 
 use crate::{
-    cli::RestoreArgs, confirm::Terminal, failure::Failure, identity, open, open::Session, report,
-    target,
+    cli::RestoreArgs, confirm::Terminal, failure::Failure, identity, open::Session, report, target,
 };
 
 pub(crate) fn run(session: &Session<'_>, args: &RestoreArgs) -> Result<ExitCode, Failure> {
@@ -29,7 +28,7 @@ pub(crate) fn run(session: &Session<'_>, args: &RestoreArgs) -> Result<ExitCode,
     };
     let report = session.block_on(async |context, progress| {
         let repository = session.open(&config, &context).await?;
-        let snapshot = open::find(&repository, &selector, &context).await?;
+        let snapshot = find(&repository, &selector).await?;
         let person = Terminal { progress, cancel: context.cancel.clone() };
         let report = restore(&repository, &snapshot, identities, &plan, &person, &context).await;
         report.map_err(|source| Failure::Restore(Box::new(source)))

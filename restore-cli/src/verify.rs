@@ -2,11 +2,14 @@
 
 use std::process::ExitCode;
 
-use stonekeep_engine::{history::Selector, verify::verify};
+use stonekeep_engine::{
+    history::{Selector, find},
+    verify::verify,
+};
 use stonekeep_format::ErrorKind;
 use stonekeep_process::output;
 
-use crate::{failure::Failure, open, open::Session, report};
+use crate::{failure::Failure, open::Session, report};
 
 /// Exits with 65 if anything is wrong with the snapshot; what, is the report.
 pub(crate) fn run(
@@ -18,7 +21,7 @@ pub(crate) fn run(
     let config = session.load()?;
     let report = session.block_on(async |context, _| {
         let repository = session.open(&config, &context).await?;
-        let snapshot = open::find(&repository, &selector, &context).await?;
+        let snapshot = find(&repository, &selector).await?;
         let report = verify(&repository, &snapshot, read_data, &context).await;
         report.map_err(|source| Failure::Verify(Box::new(source)))
     })?;

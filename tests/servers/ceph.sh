@@ -78,6 +78,7 @@ osd fast shutdown = true
 [client.rgw]
 rgw frontends = beast endpoint=127.0.0.1:$port ssl_endpoint=127.0.0.1:$((port + 1)) ssl_certificate=$dir/server.pem ssl_private_key=$dir/server.key
 rgw data = $dir/rgw
+rgw crypt require ssl = false
 rgw enable usage log = false
 rgw enable ops log = false
 rgw dns name = localhost

@@ -21,7 +21,6 @@ use stonekeep_format::{
     ErrorKind,
     archive::{Archive, ArchiveError, COPY_TAIL, large_object_member},
     catalog::Catalog,
-    chain::Verified,
     codec::Identities,
     ids::{Label, MemberName, SnapshotId},
     inventory::{Inventory, Segment, SegmentKind},
@@ -33,6 +32,7 @@ use self::staging::Staging;
 use crate::{
     Context,
     events::{Event, Phase},
+    history::Snapshot,
     repository::Repository,
     segments::{READ_BUDGET_BYTES, SegmentError, SegmentReader, load_inventory},
 };
@@ -88,9 +88,6 @@ pub enum FetchError {
         /// What is missing or too much; names members, never rows.
         what: String,
     },
-    /// The genesis that a copy needs is not to be found again.
-    #[error("the genesis that was read a moment ago is gone from the bucket")]
-    GenesisGone,
     /// The list of the copied objects cannot be written.
     #[error("cannot write the list of the copied objects")]
     Versions(#[source] serde_json::Error),
@@ -114,9 +111,7 @@ impl FetchError {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ErrorKind::Usage,
                 _ => ErrorKind::Unavailable,
             },
-            Self::Pack(_) | Self::Contents(_) | Self::Incomplete { .. } | Self::GenesisGone => {
-                ErrorKind::Corrupt
-            }
+            Self::Pack(_) | Self::Contents(_) | Self::Incomplete { .. } => ErrorKind::Corrupt,
             Self::Cancelled => ErrorKind::Unavailable,
             Self::Versions(_) | Self::Task(_) => ErrorKind::Internal,
         }
@@ -145,7 +140,7 @@ pub struct FetchReport {
 /// [`FetchError`]: nothing is under `out`.
 pub async fn fetch(
     repository: &Repository,
-    snapshot: &Verified,
+    snapshot: &Snapshot,
     identities: Arc<Identities>,
     out: &Path,
     context: &Context,
@@ -160,7 +155,7 @@ pub async fn fetch(
 async fn finish(
     written: Result<(), FetchError>,
     staging: Staging,
-    snapshot: &Verified,
+    snapshot: &Snapshot,
 ) -> Result<FetchReport, FetchError> {
     if let Err(error) = written {
         staging.discard();
@@ -173,7 +168,7 @@ async fn finish(
 
 async fn write_archive(
     repository: &Repository,
-    snapshot: &Verified,
+    snapshot: &Snapshot,
     reader: &SegmentReader,
     staging: &mut Staging,
     context: &Context,

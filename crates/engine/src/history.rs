@@ -1,45 +1,72 @@
 //! Every snapshot of a repository that can be believed, and everything that cannot.
+//!
+//! Whoever may write may fill the bucket with junk that looks like manifests until it is read. So listings are taken a page at a
+//! time, what is no manifest of ours is told of only as far as [`PLANTED_MAX`], and nothing ends in a refusal to read what is.
 
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
 };
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{TryStreamExt as _, pin_mut};
 use stonekeep_format::{
     ErrorKind,
-    chain::Verified as Snapshot,
-    ids::{Digest, Label, SnapshotId},
+    chain::Chains,
+    ids::{ChainId, Digest, Label, SnapshotId},
     key::{ObjectKey, Place},
     lock::RUN_DURATION_MAX,
     manifest::{Link, Manifest},
     signature::{Found, SignatureError, SignedDocument, verify_document},
 };
 use stonekeep_store::{
-    DeleteMarker, ObjectVersion, StoreError, Verified, list_all, oldest_verified,
+    DeleteMarker, KeyVersions, ObjectVersion, StoreError, Verified, list_key, list_keys,
+    oldest_verified,
 };
 
 use crate::{
     Context,
-    repository::{Planted, Repository, RepositoryError, by_key},
+    repository::{Planted, Repository, RepositoryError},
 };
 
-/// How many versions under `manifests/` are looked at (1 000 000): a century of hourly snapshots. More is junk.
-const MANIFEST_VERSIONS_MAX: usize = 1_000_000;
 /// Manifests fetched at the same time (16), each of at most [`Manifest::BYTES_MAX`]: 32 MiB.
 const FETCHES_MAX: usize = 16;
+/// Objects that are not ours and are told of one by one (1000), and as many delete markers; of more, only how many.
+const PLANTED_MAX: usize = 1000;
+
+/// A snapshot that can be believed.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Its manifest.
+    pub manifest: Manifest,
+    /// BLAKE3 of the manifest's object, signature included.
+    pub digest: Digest,
+    /// The version of the object.
+    pub version: ObjectVersion,
+}
+
+/// The snapshots of one label.
+#[derive(Debug, Clone, Default)]
+pub struct LabelHistory {
+    /// In the order of their keys; without what they say of each other (`live` is empty), which would be as long as all of them
+    /// for each.
+    pub snapshots: Vec<Snapshot>,
+    /// What they say of each other.
+    pub chains: Chains,
+}
 
 /// The verified manifests of a repository.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct History {
-    /// By label, oldest first.
-    pub labels: BTreeMap<Label, Vec<Snapshot>>,
-    /// The version of each manifest's object.
-    pub versions: BTreeMap<SnapshotId, ObjectVersion>,
-    /// Objects under `manifests/` that are not ours.
+    /// By label.
+    pub labels: BTreeMap<Label, LabelHistory>,
+    /// Objects under `manifests/` that are not ours, the first of them.
     pub planted: Vec<Planted>,
-    /// Delete markers under `manifests/`: they change nothing.
+    /// How many more there are.
+    pub more_planted: u64,
+    /// Delete markers under `manifests/`, the first of them: they change nothing.
     pub markers: Vec<DeleteMarker>,
+    /// Why the first object that the server would not give out was refused.
+    refused: Option<StoreError>,
 }
 
 /// Which snapshot is meant: `latest`, `latest:LABEL`, an id, or an unambiguous prefix of one.
@@ -73,9 +100,12 @@ impl std::str::FromStr for Selector {
 }
 
 /// Why no snapshot is meant.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FindError {
+    /// The manifests cannot be read.
+    #[error(transparent)]
+    Repository(#[from] Box<RepositoryError>),
     /// The text is no selector.
     #[error(
         "{0:?} names no snapshot: give latest, latest:LABEL, or the beginning of a snapshot id (see `stonekeep list`)"
@@ -106,8 +136,9 @@ pub enum FindError {
 impl FindError {
     /// Returns what to do about it.
     #[must_use]
-    pub const fn kind(&self) -> ErrorKind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
+            Self::Repository(source) => source.kind(),
             Self::Empty | Self::NoLabel(_) => ErrorKind::Config,
             _ => ErrorKind::Usage,
         }
@@ -115,51 +146,42 @@ impl FindError {
 }
 
 impl History {
-    /// Lists and verifies the manifests of `label`, or of all labels. Of each key the oldest version that verifies counts.
+    /// Lists and verifies every manifest. Of each key the oldest version that verifies counts.
     ///
     /// # Errors
-    /// [`RepositoryError::Store`] if the bucket cannot be listed or read. Objects that do not verify are no error: they are
-    /// returned as planted.
-    pub async fn load(
-        repository: &Repository,
-        label: Option<&Label>,
-        context: &Context,
-    ) -> Result<Self, RepositoryError> {
-        let failed = |source| RepositoryError::Store {
-            bucket: repository.store.bucket().to_string(),
-            source,
-        };
-        let prefix =
-            label.map_or_else(|| "manifests/".to_owned(), |label| format!("manifests/{label}/"));
-        let listing =
-            list_all(&*repository.store, &prefix, MANIFEST_VERSIONS_MAX).await.map_err(failed)?;
-        let verified: Vec<_> = stream::iter(by_key(&listing))
-            .map(|(key, versions)| async move {
-                let found = verify_key(repository, &key, &versions).await?;
-                Ok((key, versions, found))
+    /// [`RepositoryError::Store`] if the bucket cannot be listed, or nothing in it read. Objects that do not verify are no
+    /// error: they are returned as planted.
+    pub async fn load(repository: &Repository, context: &Context) -> Result<Self, RepositoryError> {
+        let failed = store_failed(repository);
+        let store = &*repository.store;
+        let keys = list_keys(store, "manifests/");
+        let looked_at = keys
+            .map_ok(|(key, found)| async move {
+                let verified = verify_key(repository, &key, &found.versions).await?;
+                let resent = sent_again(repository, &found.versions, &verified).await?;
+                Ok((key, found, verified, resent))
             })
-            .buffered(FETCHES_MAX)
-            .try_collect()
-            .await
-            .map_err(failed)?;
-        let mut history = Self { markers: listing.markers, ..Self::default() };
-        for (key, versions, found) in verified {
-            history.take(&key, &versions, found);
+            .try_buffered(FETCHES_MAX);
+        pin_mut!(looked_at);
+        let mut history = Self::default();
+        while let Some((key, found, verified, resent)) =
+            looked_at.try_next().await.map_err(&failed)?
+        {
+            history.mark(&found);
+            history.tell_overwrites(&key, &found, &verified, &resent);
+            history.take(&key, verified);
         }
-        for planted in &history.planted {
-            context.warn(format!(
-                "ignored version {} of {}: {}",
-                planted.version_id, planted.key, planted.why
-            ));
-        }
+        history.check_rights().map_err(failed)?;
+        history.warn(context);
         Ok(history)
     }
 
-    /// Reads of a label's manifests only those that a writer needs: the newest, and each that no newer one vouches for. All
+    /// Reads of a label's manifests only the newest, and each that no newer one vouches for: those that a writer needs. All
     /// others are known by their links in these, so that the work does not grow with their number.
     ///
-    /// A run sees every manifest that is there when it begins, and one that it does not see was begun no more than
-    /// [`RUN_DURATION_MAX`] before. So what is older than that, and not vouched for, has expired.
+    /// A run sees every manifest that is there when it begins, and one of its chain that it does not see was begun no more than
+    /// [`RUN_DURATION_MAX`] before. So what is older than that, and not vouched for, has expired. Another chain was begun by a
+    /// writer that saw nothing, and says nothing of this one.
     ///
     /// # Errors
     /// As [`History::load`].
@@ -167,152 +189,251 @@ impl History {
         repository: &Repository,
         label: &Label,
     ) -> Result<Self, RepositoryError> {
-        let failed = |source| RepositoryError::Store {
-            bucket: repository.store.bucket().to_string(),
-            source,
-        };
+        let failed = store_failed(repository);
         let prefix = format!("manifests/{label}/");
-        let listing =
-            list_all(&*repository.store, &prefix, MANIFEST_VERSIONS_MAX).await.map_err(failed)?;
+        let keys = list_keys(&*repository.store, &prefix);
+        pin_mut!(keys);
         let mut newest_first: BTreeMap<(Reverse<SnapshotId>, ObjectKey), Vec<ObjectVersion>> =
             BTreeMap::new();
-        for (key, versions) in by_key(&listing) {
-            if let Some(Place::Manifest(.., id)) = Place::of(&key) {
-                newest_first.insert((Reverse(id), key), versions);
+        while let Some((key, found)) = keys.try_next().await.map_err(&failed)? {
+            if let Some(Place::Manifest(.., id)) = Place::of(&key)
+                && !found.versions.is_empty()
+            {
+                newest_first.insert((Reverse(id), key), found.versions);
             }
         }
         let mut history = Self::default();
         let mut vouched: BTreeSet<ObjectKey> = BTreeSet::new();
-        let mut horizon: Option<SnapshotId> = None;
+        let mut horizons: BTreeMap<ChainId, SnapshotId> = BTreeMap::new();
         for ((Reverse(id), key), versions) in newest_first {
-            let is_expired = horizon.as_ref().is_some_and(|horizon| id < *horizon);
+            let Some(Place::Manifest(_, _, chain, _)) = Place::of(&key) else { continue };
+            let is_expired = horizons.get(&chain).is_some_and(|horizon| id < *horizon);
             if is_expired || vouched.contains(&key) {
                 continue;
             }
-            let found = verify_key(repository, &key, &versions).await.map_err(failed)?;
-            if let Some((snapshot, _)) = &found.value {
+            let verified = verify_key(repository, &key, &versions).await.map_err(&failed)?;
+            if let Some((snapshot, _)) = &verified.value {
                 let Manifest { live, previous, started_at, .. } = &snapshot.manifest;
                 vouched.extend(live.iter().chain(previous).map(|link| link.key(label)));
-                horizon.get_or_insert_with(|| SnapshotId::new(*started_at - RUN_DURATION_MAX, 0));
+                horizons
+                    .entry(chain)
+                    .or_insert_with(|| SnapshotId::new(*started_at - RUN_DURATION_MAX, 0));
             }
-            history.take(&key, &versions, found);
+            history.take(&key, verified);
         }
-        for snapshots in history.labels.values_mut() {
-            snapshots.reverse();
-        }
+        history.check_rights().map_err(failed)?;
         Ok(history)
     }
 
-    /// Reads the snapshot that a link names, if it is there.
-    ///
-    /// # Errors
-    /// As [`History::load`].
-    pub(crate) async fn follow(
-        repository: &Repository,
-        label: &Label,
-        link: &Link,
-    ) -> Result<Option<(Snapshot, ObjectVersion)>, RepositoryError> {
-        let failed = |source| RepositoryError::Store {
-            bucket: repository.store.bucket().to_string(),
-            source,
-        };
-        let key = link.key(label);
-        let listing = list_all(&*repository.store, key.as_str(), MANIFEST_VERSIONS_MAX)
-            .await
-            .map_err(failed)?;
-        let versions: Vec<_> =
-            listing.versions.into_iter().filter(|each| each.key == key).collect();
-        let found = verify_key(repository, &key, &versions).await.map_err(failed)?;
-        Ok(found.value.filter(|(snapshot, _)| snapshot.digest == link.digest))
+    /// Nobody can make everything unreadable but whoever gives out rights.
+    fn check_rights(&mut self) -> Result<(), StoreError> {
+        match self.refused.take() {
+            Some(error) if self.labels.is_empty() => Err(error),
+            _ => Ok(()),
+        }
     }
 
-    fn take(
-        &mut self,
-        key: &ObjectKey,
-        versions: &[ObjectVersion],
-        found: Verified<Snapshot, SignatureError>,
-    ) {
-        let Verified { value, planted, too_long } = found;
+    fn take(&mut self, key: &ObjectKey, found: Verified<Snapshot, SignatureError>) {
+        let Verified { value, planted, too_long, unreadable } = found;
         for (version, why) in planted {
-            self.plant(key, &version, why.to_string());
+            self.plant(key, &version, || why.to_string());
         }
         for version in too_long {
-            self.plant(
-                key,
-                &version,
-                format!("longer than a manifest may be ({} bytes)", Manifest::BYTES_MAX),
-            );
+            let bytes_max = Manifest::BYTES_MAX;
+            self.plant(key, &version, || {
+                format!("longer than a manifest may be ({bytes_max} bytes)")
+            });
         }
-        let Some((snapshot, version)) = value else { return };
-        // What came later under the same key, signed or not, is an overwrite.
-        let overwrites =
-            versions.iter().skip_while(|each| each.version_id != version.version_id).skip(1);
-        for later in overwrites {
-            self.plant(
-                key,
-                later,
-                "an overwrite: an older version of this key is the snapshot".to_owned(),
-            );
+        for (version, error) in unreadable {
+            self.plant(key, &version, || format!("the server does not give it out: {error}"));
+            self.refused.get_or_insert(error);
         }
-        self.versions.insert(snapshot.manifest.id.clone(), version);
-        self.labels.entry(snapshot.manifest.label.clone()).or_default().push(snapshot);
+        let Some((mut snapshot, _)) = value else { return };
+        let of_label = self.labels.entry(snapshot.manifest.label.clone()).or_default();
+        of_label.chains.take(&snapshot.manifest, snapshot.digest);
+        snapshot.manifest.live = Vec::new();
+        of_label.snapshots.push(snapshot);
     }
 
-    fn plant(&mut self, key: &ObjectKey, version: &ObjectVersion, why: String) {
+    /// What came later under the key of a snapshot is an overwrite, unless it is the snapshot, sent again.
+    fn tell_overwrites(
+        &mut self,
+        key: &ObjectKey,
+        found: &KeyVersions,
+        verified: &Verified<Snapshot, SignatureError>,
+        resent: &BTreeSet<usize>,
+    ) {
+        self.more_planted += found.left_out;
+        let Some((snapshot, _)) = &verified.value else { return };
+        for (at, later) in younger(&found.versions, snapshot) {
+            if !resent.contains(&at) {
+                self.plant(key, later, || {
+                    "an overwrite: an older version of this key is the snapshot".to_owned()
+                });
+            }
+        }
+    }
+
+    fn mark(&mut self, found: &KeyVersions) {
+        let room = PLANTED_MAX.saturating_sub(self.markers.len());
+        self.markers.extend(found.markers.iter().take(room).cloned());
+    }
+
+    fn plant(&mut self, key: &ObjectKey, version: &ObjectVersion, why: impl FnOnce() -> String) {
+        if self.planted.len() == PLANTED_MAX {
+            self.more_planted += 1;
+            return;
+        }
         self.planted.push(Planted {
             key: key.clone(),
             version_id: version.version_id.clone(),
-            why,
+            why: why(),
         });
     }
 
-    /// Returns the snapshots of a label, oldest first.
+    fn warn(&self, context: &Context) {
+        for planted in &self.planted {
+            context.warn(format!(
+                "ignored version {} of {}: {}",
+                planted.version_id, planted.key, planted.why
+            ));
+        }
+        if self.more_planted > 0 {
+            context.warn(format!("ignored {} more such versions", self.more_planted));
+        }
+    }
+
+    /// Returns the snapshots of a label, in the order of their keys.
     #[must_use]
     pub fn of(&self, label: &Label) -> &[Snapshot] {
-        self.labels.get(label).map_or(&[], Vec::as_slice)
-    }
-
-    /// Returns the snapshot that `selector` means.
-    ///
-    /// # Errors
-    /// [`FindError`]: none, or more than one.
-    pub fn find(&self, selector: &Selector) -> Result<&Snapshot, FindError> {
-        match selector {
-            Selector::Latest => self.latest(),
-            Selector::LatestOf(label) => {
-                self.newest_of(label).ok_or_else(|| FindError::NoLabel(label.to_string()))
-            }
-            Selector::Id(prefix) => self.by_prefix(prefix),
-        }
-    }
-
-    fn latest(&self) -> Result<&Snapshot, FindError> {
-        let labels: Vec<_> = self.labels.keys().collect();
-        match labels[..] {
-            [] => Err(FindError::Empty),
-            [label] => self.newest_of(label).ok_or(FindError::Empty),
-            _ => Err(FindError::WhichLabel(labels.iter().map(ToString::to_string).collect())),
-        }
+        self.labels.get(label).map_or(&[], |of_label| &of_label.snapshots)
     }
 
     /// The newest is the one committed last, of whichever chain.
     fn newest_of(&self, label: &Label) -> Option<&Snapshot> {
         self.of(label).iter().max_by_key(|each| (each.manifest.committed_at, each.manifest.seq))
     }
+}
 
-    fn by_prefix(&self, prefix: &str) -> Result<&Snapshot, FindError> {
-        let all = self.labels.values().flatten();
-        let matching: Vec<_> =
-            all.filter(|each| each.manifest.id.as_str().starts_with(prefix)).collect();
-        match matching[..] {
-            [] => Err(FindError::NoSuchId(prefix.to_owned())),
-            [one] => Ok(one),
-            _ => Err(FindError::Ambiguous {
-                prefix: prefix.to_owned(),
-                ids: matching.iter().take(5).map(|each| each.manifest.id.to_string()).collect(),
-            }),
+/// Reads the snapshot that a link names, if it is there.
+///
+/// # Errors
+/// As [`History::load`].
+pub(crate) async fn follow(
+    repository: &Repository,
+    label: &Label,
+    link: &Link,
+) -> Result<Option<Snapshot>, RepositoryError> {
+    let found = read_key(repository, &link.key(label)).await?;
+    Ok(found.filter(|snapshot| snapshot.digest == link.digest))
+}
+
+/// Finds the snapshot that `selector` means, without reading more of the others than that takes.
+///
+/// # Errors
+/// [`FindError`]: none, more than one, or the manifests cannot be read.
+pub async fn find(repository: &Repository, selector: &Selector) -> Result<Snapshot, FindError> {
+    match selector {
+        Selector::Latest => latest(repository).await,
+        Selector::LatestOf(label) => {
+            let newest = newest(repository, label).await?;
+            newest.ok_or_else(|| FindError::NoLabel(label.to_string()))
+        }
+        Selector::Id(prefix) => by_prefix(repository, prefix).await,
+    }
+}
+
+async fn newest(repository: &Repository, label: &Label) -> Result<Option<Snapshot>, FindError> {
+    let history = History::load_newest(repository, label).await.map_err(Box::new)?;
+    let Some(newest) = history.newest_of(label) else { return Ok(None) };
+    // The history keeps it without its links.
+    Ok(read_key(repository, &newest.manifest.key).await.map_err(Box::new)?)
+}
+
+async fn latest(repository: &Repository) -> Result<Snapshot, FindError> {
+    let mut found: Vec<Snapshot> = Vec::new();
+    let named = keys_that(repository, |place| match place {
+        Place::Manifest(label, ..) => Some(label),
+        _ => None,
+    });
+    for label in named.await?.into_values().collect::<BTreeSet<Label>>() {
+        found.extend(newest(repository, &label).await?);
+    }
+    match (found.pop(), found.is_empty()) {
+        (None, _) => Err(FindError::Empty),
+        (Some(snapshot), true) => Ok(snapshot),
+        (Some(snapshot), false) => {
+            found.push(snapshot);
+            Err(FindError::WhichLabel(
+                found.iter().map(|each| each.manifest.label.to_string()).collect(),
+            ))
         }
     }
+}
+
+async fn by_prefix(repository: &Repository, prefix: &str) -> Result<Snapshot, FindError> {
+    let named = keys_that(repository, |place| match place {
+        Place::Manifest(.., id) if id.as_str().starts_with(prefix) => Some(()),
+        _ => None,
+    });
+    let mut found: Vec<Snapshot> = Vec::new();
+    for key in named.await?.into_keys() {
+        found.extend(read_key(repository, &key).await.map_err(Box::new)?);
+        if found.len() > AMBIGUOUS_MAX {
+            break;
+        }
+    }
+    match (found.pop(), found.is_empty()) {
+        (None, _) => Err(FindError::NoSuchId(prefix.to_owned())),
+        (Some(snapshot), true) => Ok(snapshot),
+        (Some(snapshot), false) => {
+            found.push(snapshot);
+            let ids = found.iter().take(AMBIGUOUS_MAX).map(|each| each.manifest.id.to_string());
+            Err(FindError::Ambiguous { prefix: prefix.to_owned(), ids: ids.collect() })
+        }
+    }
+}
+
+/// Snapshots that an ambiguous prefix is told with (5).
+const AMBIGUOUS_MAX: usize = 5;
+
+/// Returns the keys under `manifests/` of which `wanted` makes something.
+async fn keys_that<T>(
+    repository: &Repository,
+    wanted: impl Fn(Place) -> Option<T>,
+) -> Result<BTreeMap<ObjectKey, T>, FindError> {
+    let keys = list_keys(&*repository.store, "manifests/");
+    pin_mut!(keys);
+    let mut found = BTreeMap::new();
+    loop {
+        let next = keys.try_next().await.map_err(store_failed(repository)).map_err(Box::new)?;
+        let Some((key, versions)) = next else { return Ok(found) };
+        if let Some(made) = Place::of(&key).and_then(&wanted)
+            && !versions.versions.is_empty()
+        {
+            found.insert(key, made);
+        }
+    }
+}
+
+/// Reads the snapshot under a key, if there is one.
+async fn read_key(
+    repository: &Repository,
+    key: &ObjectKey,
+) -> Result<Option<Snapshot>, RepositoryError> {
+    let failed = store_failed(repository);
+    let found = list_key(&*repository.store, key).await.map_err(&failed)?;
+    let mut verified = verify_key(repository, key, &found.versions).await.map_err(&failed)?;
+    match (verified.value, verified.unreadable.pop()) {
+        (Some((snapshot, _)), _) => Ok(Some(snapshot)),
+        (None, Some((_, error))) if verified.planted.is_empty() => Err(failed(error)),
+        (None, _) => Ok(None),
+    }
+}
+
+fn store_failed(repository: &Repository) -> impl Fn(StoreError) -> RepositoryError {
+    let bucket = repository.store.bucket().to_string();
+    move |source| RepositoryError::Store { bucket: bucket.clone(), source }
 }
 
 async fn verify_key(
@@ -324,10 +445,52 @@ async fn verify_key(
         let found = Found { key, repository: Some(repository.genesis.repository) };
         let manifest = verify_document::<Manifest>(bytes, found, &repository.trust)?;
         check_key(key, &manifest)?;
-        Ok(Snapshot { manifest, digest: Digest::of(bytes) })
+        Ok((manifest, Digest::of(bytes)))
     };
-    oldest_verified(&*repository.store, versions, Manifest::BYTES_MAX, verify).await
+    let found = oldest_verified(&*repository.store, versions, Manifest::BYTES_MAX, verify).await?;
+    let Verified { value, planted, too_long, unreadable } = found;
+    let value = value.map(|((manifest, digest), version)| {
+        (Snapshot { manifest, digest, version: version.clone() }, version)
+    });
+    Ok(Verified { value, planted, too_long, unreadable })
 }
+
+/// The versions that are younger than the snapshot's, by their places.
+fn younger<'v>(
+    versions: &'v [ObjectVersion],
+    snapshot: &Snapshot,
+) -> impl Iterator<Item = (usize, &'v ObjectVersion)> {
+    let own = snapshot.version.version_id.clone();
+    versions.iter().enumerate().skip_while(move |(_, each)| each.version_id != own).skip(1)
+}
+
+/// Returns which versions hold the same bytes as the snapshot's: its writer sent it again after an answer was lost.
+async fn sent_again(
+    repository: &Repository,
+    versions: &[ObjectVersion],
+    found: &Verified<Snapshot, SignatureError>,
+) -> Result<BTreeSet<usize>, StoreError> {
+    let mut same = BTreeSet::new();
+    let Some((snapshot, _)) = &found.value else { return Ok(same) };
+    let of_a_length =
+        younger(versions, snapshot).filter(|(_, each)| each.bytes == snapshot.version.bytes);
+    for (at, version) in of_a_length.take(RESENT_MAX) {
+        match repository.store.get(&version.key, &version.version_id, version.bytes).await {
+            Ok(bytes) if Digest::of(&bytes) == snapshot.digest => drop(same.insert(at)),
+            Ok(_)
+            | Err(
+                StoreError::NotFound { .. }
+                | StoreError::Denied { .. }
+                | StoreError::Rejected { .. },
+            ) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(same)
+}
+
+/// Younger versions of a manifest's key that are read to see whether they are the same (8): its writer sends it three times.
+const RESENT_MAX: usize = 8;
 
 /// The key repeats the manifest's position, chain and id; a signed manifest that says otherwise is not one we made.
 fn check_key(key: &ObjectKey, manifest: &Manifest) -> Result<(), SignatureError> {

@@ -1,9 +1,10 @@
 //! Making a repository: bucket, policy, genesis. Done once, by a person, with the owner's key.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use stonekeep_format::{
     ErrorKind,
@@ -18,12 +19,9 @@ use stonekeep_format::{
     },
     tier::Tier,
 };
-use stonekeep_store::{Created, ProvisionStore, StoreError, list_all, put_locked};
+use stonekeep_store::{Created, ProvisionStore, StoreError, list_keys, put_locked};
 
 use crate::{Context, lifecycle};
-
-/// Versions under `genesis/` that are looked at: one is enough to refuse.
-const GENESIS_VERSIONS_MAX: usize = 1000;
 
 /// What to make.
 #[derive(Debug, Clone)]
@@ -139,10 +137,7 @@ pub async fn init(
     let failed = |action| move |source| InitError::Store { action, source };
     let created =
         store.create_bucket().await.map_err(failed("make the bucket with Object Lock"))?;
-    let listing = list_all(&*store, "genesis/", GENESIS_VERSIONS_MAX)
-        .await
-        .map_err(failed("list the bucket"))?;
-    if !listing.versions.is_empty() {
+    if holds_a_genesis(&*store).await.map_err(failed("list the bucket"))? {
         return Err(InitError::Exists { bucket: plan.bucket.clone() });
     }
     let now = store.server_time().await.map_err(failed("read the storage server's clock"))?;
@@ -163,6 +158,13 @@ pub async fn init(
         commands: Vec::new(),
         genesis: object.to_vec(),
     })
+}
+
+async fn holds_a_genesis(store: &dyn ProvisionStore) -> Result<bool, StoreError> {
+    let keys = list_keys(store, "genesis/");
+    let mut of_versions =
+        pin!(keys.try_filter(|(_, found)| std::future::ready(!found.versions.is_empty())));
+    Ok(of_versions.try_next().await?.is_some())
 }
 
 /// Without the rules a repository works as well; it only never gets smaller.

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use stonekeep_format::{
     ErrorKind,
-    chain::{self, ChainReport, Verified},
+    chain::ChainReport,
     ids::{BucketName, ChainId, Digest, Label, RepositoryId, Seq, SnapshotId, VersionId},
     inventory::{Inventory, Segment},
     key::ObjectKey,
@@ -20,7 +20,7 @@ use stonekeep_store::StoreError;
 
 use crate::{
     Context,
-    history::{FindError, History, Selector},
+    history::{FindError, History, LabelHistory, Selector, find},
     repository::{Planted, Repository, RepositoryError},
     segments::{SegmentError, load_inventory},
 };
@@ -71,6 +71,8 @@ pub struct ListReport {
     pub labels: Vec<LabelReport>,
     /// Objects that are where a manifest could be and are none of ours: ignored, an alarm.
     pub planted: Vec<Planted>,
+    /// How many more such objects there are.
+    pub more_planted: u64,
     /// Delete markers over snapshots that are still promised: they change nothing, and nobody with our policies can have set
     /// one. (A lifecycle rule hides what has expired behind a marker; that is no news.)
     pub markers: Vec<Marker>,
@@ -81,7 +83,10 @@ impl ListReport {
     #[must_use]
     pub fn is_alarming(&self) -> bool {
         let chain = |label: &LabelReport| !label.gaps.is_empty() || !label.forks.is_empty();
-        self.labels.iter().any(chain) || !self.planted.is_empty() || !self.markers.is_empty()
+        self.labels.iter().any(chain)
+            || !self.planted.is_empty()
+            || self.more_planted > 0
+            || !self.markers.is_empty()
     }
 }
 
@@ -173,13 +178,13 @@ pub struct Marker {
 /// # Errors
 /// [`ListError`]: the bucket cannot be read.
 pub async fn list(repository: &Repository, context: &Context) -> Result<ListReport, ListError> {
-    let history = History::load(repository, None, context).await?;
+    let history = History::load(repository, context).await?;
     let at =
         repository.store.server_time().await.map_err(|source| ListError::Time(Box::new(source)))?;
     let mut snapshots: Vec<SnapshotLine> = history
         .labels
         .values()
-        .flatten()
+        .flat_map(|of_label| &of_label.snapshots)
         .map(|each| SnapshotLine::of(&each.manifest, at))
         .collect();
     snapshots.sort_by(|a, b| (b.committed_at, b.seq, &b.id).cmp(&(a.committed_at, a.seq, &a.id)));
@@ -191,6 +196,7 @@ pub async fn list(repository: &Repository, context: &Context) -> Result<ListRepo
         snapshots,
         labels: history.labels.iter().map(|(label, all)| LabelReport::of(label, all, at)).collect(),
         planted: history.planted,
+        more_planted: history.more_planted,
         markers: history
             .markers
             .into_iter()
@@ -205,7 +211,8 @@ pub async fn list(repository: &Repository, context: &Context) -> Result<ListRepo
 }
 
 fn promised_keys(history: &History, at: DateTime<Utc>) -> BTreeSet<ObjectKey> {
-    let all = history.labels.values().flatten().map(|each| &each.manifest);
+    let all = history.labels.values().flat_map(|of_label| &of_label.snapshots);
+    let all = all.map(|each| &each.manifest);
     let promised = all.filter(|manifest| manifest.promised_until > at);
     promised.map(|manifest| manifest.key.clone()).collect()
 }
@@ -234,8 +241,8 @@ impl SnapshotLine {
 }
 
 impl LabelReport {
-    fn of(label: &Label, snapshots: &[Verified], at: DateTime<Utc>) -> Self {
-        let ChainReport { heads, gaps, forks, expired } = chain::examine(snapshots, at);
+    fn of(label: &Label, history: &LabelHistory, at: DateTime<Utc>) -> Self {
+        let ChainReport { heads, gaps, forks, expired } = history.chains.examine(at);
         let forks = forks.into_iter().map(|fork| ForkLine { chain: fork.chain, heads: fork.heads });
         Self {
             label: label.clone(),
@@ -266,13 +273,11 @@ pub struct ShowReport {
     /// The BLAKE3 digest of the manifest object.
     pub digest: Digest,
     /// The version of the manifest object.
-    pub version_id: Option<VersionId>,
+    pub version_id: VersionId,
     /// Segments by kind.
     pub segments: BTreeMap<&'static str, KindSums>,
     /// The lock that ends first and the one that ends last, as they were when the snapshot was committed.
     pub locks: Option<LockRange>,
-    /// How many of the segments were put under this snapshot's own name and how many taken over from earlier ones.
-    pub reused_segments: u64,
 }
 
 /// Sums over the segments of one kind.
@@ -301,23 +306,16 @@ pub struct LockRange {
 ///
 /// # Errors
 /// [`ListError`]: there is no such snapshot, or its inventory cannot be read.
-pub async fn show(
-    repository: &Repository,
-    selector: &Selector,
-    context: &Context,
-) -> Result<ShowReport, ListError> {
-    let history = History::load(repository, None, context).await?;
-    let snapshot = history.find(selector)?;
+pub async fn show(repository: &Repository, selector: &Selector) -> Result<ShowReport, ListError> {
+    let snapshot = find(repository, selector).await?;
     let inventory =
         load_inventory(repository, &snapshot.manifest.inventory, &snapshot.manifest.id).await?;
-    let version = history.versions.get(&snapshot.manifest.id);
     Ok(ShowReport {
         manifest: snapshot.manifest.clone(),
         digest: snapshot.digest,
-        version_id: version.map(|version| version.version_id.clone()),
+        version_id: snapshot.version.version_id.clone(),
         segments: sums(&inventory),
         locks: lock_range(&inventory.segments),
-        reused_segments: reused(&inventory, &snapshot.manifest),
     })
 }
 
@@ -339,11 +337,6 @@ fn lock_range(segments: &[Segment]) -> Option<LockRange> {
         last: locks().max_by_key(|lock| lock.retain_until)?,
         all_compliance: locks().all(|lock| lock.mode == LockMode::Compliance),
     })
-}
-
-/// A segment that stood before the run began was not put by it.
-fn reused(inventory: &Inventory, manifest: &Manifest) -> u64 {
-    inventory.segments.iter().filter(|segment| segment.since < manifest.started_at).count() as u64
 }
 
 #[cfg(test)]
@@ -374,11 +367,10 @@ mod tests {
     async fn show_adds_up_without_an_identity() {
         let fixture = Fixture::new();
         let (repository, _) = fixture.open(Arc::new(fixture.store())).await;
-        let report = show(&repository, &Selector::Latest, &fixture.context).await.expect("shown");
+        let report = show(&repository, &Selector::Latest).await.expect("shown");
         let segments: u64 = report.segments.values().map(|sums| sums.segments).sum();
         assert_eq!(segments, fixture.manifest.totals.segments);
         assert_eq!(report.segments["rows"].segments, 4);
         assert!(report.locks.is_some_and(|range| range.all_compliance));
-        assert_eq!(report.reused_segments, 0);
     }
 }

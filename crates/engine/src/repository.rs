@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures_util::{TryStreamExt as _, pin_mut};
 use stonekeep_format::{
     ErrorKind,
     genesis::Genesis,
@@ -9,14 +10,9 @@ use stonekeep_format::{
     key::{ObjectKey, Place},
     signature::{Found, SignatureError, SignedDocument, Trust, split, verify_document},
 };
-use stonekeep_store::{
-    Listing, ObjectVersion, ReadStore, StoreError, Verified, list_all, oldest_verified,
-};
+use stonekeep_store::{ObjectVersion, ReadStore, StoreError, Verified, list_keys, oldest_verified};
 
 use crate::Context;
-
-/// How many versions of genesis objects are looked at (10 000): more than that is junk planted to keep readers busy.
-const GENESIS_VERSIONS_MAX: usize = 10_000;
 
 /// A repository whose genesis is signed by the owner.
 #[derive(Debug, Clone)]
@@ -25,8 +21,19 @@ pub struct Repository {
     pub genesis: Genesis,
     /// The keys that may sign manifests and attempts, from it.
     pub trust: Trust,
+    /// The objects of the genesis and of those before it, oldest first; empty if the genesis is a copy that was handed over.
+    pub line: Vec<GenesisObject>,
     /// Where it lies.
     pub store: Arc<dyn ReadStore>,
+}
+
+/// The object of a genesis.
+#[derive(Debug, Clone)]
+pub struct GenesisObject {
+    /// The version that verified.
+    pub version: ObjectVersion,
+    /// BLAKE3 of its bytes.
+    pub digest: Digest,
 }
 
 /// Why a repository cannot be used.
@@ -124,7 +131,7 @@ impl Repository {
             }
         })?;
         let trust = genesis.trust().map_err(RepositoryError::Signer)?;
-        Ok(Self { genesis, trust, store })
+        Ok(Self { genesis, trust, line: Vec::new(), store })
     }
 
     /// Finds the genesis in force and checks it against the owner's key.
@@ -136,56 +143,77 @@ impl Repository {
         owner: &Trust,
         context: &Context,
     ) -> Result<Self, RepositoryError> {
-        let bucket = store.bucket().to_string();
-        let failed = |source| RepositoryError::Store { bucket: bucket.clone(), source };
-        let listing = list_all(&*store, "genesis/", GENESIS_VERSIONS_MAX).await.map_err(failed)?;
-        let mut found: BTreeMap<u32, (Genesis, Digest)> = BTreeMap::new();
-        let mut refused = None;
-        for (key, versions) in by_key(&listing) {
-            let Some(Place::Genesis(n)) = Place::of(&key) else { continue };
-            let verified = oldest_genesis(&*store, &key, &versions, owner).await.map_err(failed)?;
-            for (version, why) in verified.planted {
-                context.warn(format!("ignored version {} of {key}: {why}", version.version_id));
-                refused.get_or_insert(why);
-            }
-            if let Some((genesis, _)) = verified.value {
-                found.insert(n, genesis);
-            }
-        }
-        let genesis = newest(found)?.ok_or_else(|| match refused {
-            None => RepositoryError::NoGenesis { bucket: bucket.clone() },
-            Some(source) => RepositoryError::ForeignGenesis {
-                bucket: bucket.clone(),
-                fingerprints: owner.fingerprints().join(", "),
-                source,
-            },
-        })?;
+        let (genesis, line) = find_genesis(&*store, owner, context).await?;
         let trust = genesis.trust().map_err(RepositoryError::Signer)?;
-        Ok(Self { genesis, trust, store })
+        Ok(Self { genesis, trust, line, store })
     }
 }
 
-/// The successors must form one line from the first, each naming the digest of the one before it.
-fn newest(found: BTreeMap<u32, (Genesis, Digest)>) -> Result<Option<Genesis>, RepositoryError> {
-    let mut before: Option<(u32, Genesis, Digest)> = None;
-    for (n, (genesis, digest)) in found {
-        let follows = match &before {
-            None => n == 1 && genesis.previous.is_none(),
-            Some((last, previous, previous_digest)) => {
-                n == last + 1
+async fn find_genesis(
+    store: &dyn ReadStore,
+    owner: &Trust,
+    context: &Context,
+) -> Result<(Genesis, Vec<GenesisObject>), RepositoryError> {
+    let bucket = store.bucket().to_string();
+    let failed = |source| RepositoryError::Store { bucket: bucket.clone(), source };
+    let mut found: BTreeMap<u32, (Genesis, GenesisObject)> = BTreeMap::new();
+    let (mut unsigned, mut unreadable) = (None, None);
+    let keys = list_keys(store, "genesis/");
+    pin_mut!(keys);
+    while let Some((key, versions)) = keys.try_next().await.map_err(failed)? {
+        let Some(Place::Genesis(n)) = Place::of(&key) else { continue };
+        let verified = oldest_genesis(store, &key, &versions.versions, owner).await;
+        let verified = verified.map_err(failed)?;
+        for (version, why) in verified.planted {
+            context.warn(format!("ignored version {} of {key}: {why}", version.version_id));
+            unsigned.get_or_insert(why);
+        }
+        for (version, why) in verified.unreadable {
+            context.warn(format!("ignored version {} of {key}: {why}", version.version_id));
+            unreadable.get_or_insert(why);
+        }
+        if let Some(((genesis, digest), version)) = verified.value {
+            found.insert(n, (genesis, GenesisObject { version, digest }));
+        }
+    }
+    let (genesis, line) = line(found)?;
+    let genesis = genesis.ok_or_else(|| match (unsigned, unreadable) {
+        (Some(source), _) => RepositoryError::ForeignGenesis {
+            bucket: bucket.clone(),
+            fingerprints: owner.fingerprints().join(", "),
+            source,
+        },
+        (None, Some(source)) => failed(source),
+        (None, None) => RepositoryError::NoGenesis { bucket: bucket.clone() },
+    })?;
+    Ok((genesis, line))
+}
+
+/// The successors must form one line from the first, each naming the digest of the one before it. Returns the last.
+fn line(
+    found: BTreeMap<u32, (Genesis, GenesisObject)>,
+) -> Result<(Option<Genesis>, Vec<GenesisObject>), RepositoryError> {
+    let mut line: Vec<GenesisObject> = Vec::new();
+    let mut last: Option<Genesis> = None;
+    for (n, (genesis, object)) in found {
+        let follows = match (&last, line.last()) {
+            (Some(previous), Some(before)) => {
+                n == previous.n + 1
                     && genesis.repository == previous.repository
-                    && genesis.previous == Some(*previous_digest)
+                    && genesis.previous == Some(before.digest)
             }
+            _ => n == 1 && genesis.previous.is_none(),
         };
         if !follows || genesis.n != n {
             return Err(RepositoryError::BrokenGenesis {
                 n,
-                before: before.map_or(0, |(last, ..)| last),
+                before: last.map_or(0, |last| last.n),
             });
         }
-        before = Some((n, genesis, digest));
+        line.push(object);
+        last = Some(genesis);
     }
-    Ok(before.map(|(_, genesis, _)| genesis))
+    Ok((last, line))
 }
 
 async fn oldest_genesis(
@@ -199,13 +227,4 @@ async fn oldest_genesis(
         Ok((genesis, Digest::of(bytes)))
     };
     oldest_verified(store, versions, Genesis::BYTES_MAX, verify).await
-}
-
-/// Groups a listing by key, keeping the order of versions: oldest first.
-pub(crate) fn by_key(listing: &Listing) -> BTreeMap<ObjectKey, Vec<ObjectVersion>> {
-    let mut keys: BTreeMap<ObjectKey, Vec<ObjectVersion>> = BTreeMap::new();
-    for version in &listing.versions {
-        keys.entry(version.key.clone()).or_default().push(version.clone());
-    }
-    keys
 }

@@ -20,7 +20,6 @@ use serde::Serialize;
 use stonekeep_format::{
     archive::Archive,
     catalog::{Catalog, Text},
-    chain::Verified,
     codec::Identities,
     ids::{Label, SnapshotId},
     inventory::SegmentKind,
@@ -44,6 +43,7 @@ use self::{
 use crate::{
     Context,
     events::{Event, Phase},
+    history::Snapshot,
     repository::Repository,
     segments::{READ_BUDGET_BYTES, SegmentReader, load_inventory, only},
 };
@@ -99,7 +99,7 @@ pub struct RestoreReport {
 /// server lacks something. After [`RestoreError::Unfinished`] an unfinished database is there.
 pub async fn restore(
     repository: &Repository,
-    snapshot: &Verified,
+    snapshot: &Snapshot,
     identities: Arc<Identities>,
     plan: &RestorePlan,
     confirm: &dyn Confirm,
@@ -126,7 +126,7 @@ pub async fn restore(
 /// All that must be well before anything is changed.
 async fn prepare<'a>(
     repository: &Repository,
-    snapshot: &Verified,
+    snapshot: &Snapshot,
     reader: &SegmentReader,
     plan: &'a RestorePlan,
     confirm: &dyn Confirm,

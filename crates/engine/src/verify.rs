@@ -12,28 +12,25 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 use stonekeep_format::{
     ErrorKind,
-    chain::Verified,
     codec::CodecError,
     ids::{Digest, Label, SnapshotId, VersionId},
     inventory::{Inventory, Segment, SegmentKind},
     key::ObjectKey,
     lock::{Lock, LockMode},
     manifest::Manifest,
-    signature::SignedDocument as _,
 };
-use stonekeep_store::{ReadStore, StoreError, list_all};
+use stonekeep_store::{ReadStore, StoreError};
 
 use crate::{
     Context,
     events::{Event, Phase},
+    history::Snapshot,
     repository::Repository,
     segments::{Named, SegmentError, get_named, load_inventory},
 };
 
 /// Objects that are looked at at the same time (16): enough to hide a round trip of 100 ms behind 160 requests a second.
 pub const REQUESTS_MAX: usize = 16;
-/// Versions of the manifest's own key that are looked through (1000): more are junk planted to keep readers busy.
-const MANIFEST_VERSIONS_MAX: usize = 1000;
 
 /// Why a snapshot could not be verified: nothing is said of the snapshot itself.
 #[derive(Debug, thiserror::Error)]
@@ -96,19 +93,15 @@ pub struct Problem {
     pub object: ObjectKind,
     /// Its key.
     pub key: ObjectKey,
-    /// The version that is named; absent if the version itself was not found.
-    pub version_id: Option<VersionId>,
+    /// The version that is named.
+    pub version_id: VersionId,
     /// What is wrong with it.
     pub what: String,
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.object, self.key)?;
-        if let Some(version_id) = &self.version_id {
-            write!(f, " (version {version_id})")?;
-        }
-        write!(f, ": {}", self.what)
+        write!(f, "{} {} (version {}): {}", self.object, self.key, self.version_id, self.what)
     }
 }
 
@@ -165,7 +158,7 @@ impl fmt::Display for ObjectKind {
 /// [`VerifyError`]: the bucket cannot be read, or somebody asked to stop. What is wrong with the snapshot is in the report.
 pub async fn verify(
     repository: &Repository,
-    snapshot: &Verified,
+    snapshot: &Snapshot,
     read_data: bool,
     context: &Context,
 ) -> Result<VerifyReport, VerifyError> {
@@ -177,7 +170,7 @@ pub async fn verify(
 
 async fn look(
     repository: &Repository,
-    snapshot: &Verified,
+    snapshot: &Snapshot,
     read_data: bool,
     context: &Context,
 ) -> Result<VerifyReport, VerifyError> {
@@ -189,9 +182,8 @@ async fn look(
         read_data,
     };
     let mut report = empty_report(manifest, read_data);
-    let (object, mut problems) = find_manifest(&look, snapshot).await?;
-    let mut objects: BTreeSet<Object> = object.into_iter().collect();
-    objects.insert(Object::inventory(manifest));
+    let mut problems = Vec::new();
+    let mut objects = BTreeSet::from([Object::manifest(snapshot), Object::inventory(manifest)]);
     match load_inventory(repository, &manifest.inventory, &manifest.id).await {
         Ok(inventory) => {
             report.segments = inventory.segments.len() as u64;
@@ -246,6 +238,16 @@ struct Object {
 }
 
 impl Object {
+    fn manifest(snapshot: &Snapshot) -> Self {
+        Self {
+            key: snapshot.version.key.clone(),
+            version_id: snapshot.version.version_id.clone(),
+            kind: ObjectKind::Manifest,
+            bytes: snapshot.version.bytes,
+            digest: snapshot.digest,
+        }
+    }
+
     fn inventory(manifest: &Manifest) -> Self {
         let named = &manifest.inventory;
         Self {
@@ -261,7 +263,7 @@ impl Object {
         Problem {
             object: self.kind,
             key: self.key.clone(),
-            version_id: Some(self.version_id.clone()),
+            version_id: self.version_id.clone(),
             what: what.into(),
         }
     }
@@ -275,38 +277,6 @@ fn segments(inventory: &Inventory) -> impl Iterator<Item = Object> + '_ {
         bytes: segment.bytes,
         digest: segment.digest,
     })
-}
-
-/// Finds the version of the manifest that was verified; which one it is, only its bytes tell.
-async fn find_manifest(
-    look: &Look<'_>,
-    snapshot: &Verified,
-) -> Result<(Option<Object>, Vec<Problem>), VerifyError> {
-    let key = &snapshot.manifest.key;
-    let failed = |source| VerifyError::Store { key: key.clone(), source: Box::new(source) };
-    let listing =
-        list_all(look.store, key.as_str(), MANIFEST_VERSIONS_MAX).await.map_err(failed)?;
-    for version in listing.versions.iter().filter(|version| version.key == *key) {
-        if version.bytes > Manifest::BYTES_MAX {
-            continue;
-        }
-        let bytes =
-            look.store.get(key, &version.version_id, Manifest::BYTES_MAX).await.map_err(failed)?;
-        if Digest::of(&bytes) == snapshot.digest {
-            let object = Object {
-                key: key.clone(),
-                version_id: version.version_id.clone(),
-                kind: ObjectKind::Manifest,
-                bytes: version.bytes,
-                digest: snapshot.digest,
-            };
-            return Ok((Some(object), Vec::new()));
-        }
-    }
-    let what = "the version that was read a moment ago is gone".to_owned();
-    let problem =
-        Problem { object: ObjectKind::Manifest, key: key.clone(), version_id: None, what };
-    Ok((None, vec![problem]))
 }
 
 /// An inventory whose bytes are the named ones and that still cannot be used is a problem of its own.

@@ -10,9 +10,6 @@ use crate::{
     ids::{Label, MemberName, RepositoryId, SnapshotId},
 };
 
-/// The longest catalog a reader unpacks: 1 GiB of JSON.
-pub const CATALOG_PLAIN_BYTES_MAX: u64 = 1 << 30;
-
 /// What a snapshot holds. Stored as the plaintext of the `catalog` segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalog {

@@ -6,16 +6,21 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     ids::{ChainId, Digest, Seq, SnapshotId},
+    key::{ObjectKey, Place},
     manifest::{Link, Manifest},
 };
 
-/// A manifest that verified, with the digest of its object as stored.
-#[derive(Debug, Clone)]
-pub struct Verified {
-    /// The document.
-    pub manifest: Manifest,
-    /// BLAKE3 of the object, signature included.
-    pub digest: Digest,
+/// What the manifests of one label say of each other, taken in one at a time, in any order. It grows with their number, not
+/// with that of their links.
+#[derive(Debug, Clone, Default)]
+pub struct Chains {
+    present: BTreeMap<(Seq, SnapshotId), Link>,
+    /// What they name as live or previous.
+    named: BTreeMap<(Seq, SnapshotId), Link>,
+    /// The digests of those that have a successor.
+    followed: BTreeSet<Digest>,
+    /// Those that were sent without an answer, as their successors name them.
+    maybe: BTreeMap<SnapshotId, ObjectKey>,
 }
 
 /// The state of a label's chains.
@@ -40,59 +45,6 @@ pub struct Fork {
     pub heads: Vec<SnapshotId>,
 }
 
-/// Examines every verified manifest of one label as of `now`.
-#[must_use]
-pub fn examine(manifests: &[Verified], now: DateTime<Utc>) -> ChainReport {
-    let present: BTreeSet<(&SnapshotId, Digest)> =
-        manifests.iter().map(|each| (&each.manifest.id, each.digest)).collect();
-    let heads = heads(manifests);
-    let mut report = ChainReport { forks: forks(&heads), ..ChainReport::default() };
-    let named =
-        manifests.iter().flat_map(|each| each.manifest.live.iter().chain(&each.manifest.previous));
-    let absent: BTreeMap<&SnapshotId, &Link> = named
-        .filter(|link| !present.contains(&(&link.id, link.digest)))
-        .map(|link| (&link.id, link))
-        .collect();
-    for link in absent.into_values() {
-        if link.promised_until() > now {
-            report.gaps.push(link.clone());
-        } else {
-            report.expired += 1;
-        }
-    }
-    report.heads = heads.iter().map(|head| head.manifest.id.clone()).collect();
-    report
-}
-
-/// Returns the manifests that no other follows, newest first. A manifest is followed by one that names it as previous, or by
-/// one of its own chain that names it as live: those between the two may have expired long before it does.
-#[must_use]
-pub fn heads(manifests: &[Verified]) -> Vec<&Verified> {
-    let followed: BTreeSet<Digest> =
-        manifests.iter().flat_map(|each| followed_by(&each.manifest)).collect();
-    let mut heads: Vec<_> =
-        manifests.iter().filter(|each| !followed.contains(&each.digest)).collect();
-    heads.sort_by_key(|head| std::cmp::Reverse((head.manifest.seq, head.manifest.committed_at)));
-    heads
-}
-
-fn followed_by(manifest: &Manifest) -> impl Iterator<Item = Digest> {
-    let own = manifest.live.iter().filter(|link| link.chain == manifest.chain);
-    manifest.previous.iter().chain(own).map(|link| link.digest)
-}
-
-fn forks(heads: &[&Verified]) -> Vec<Fork> {
-    let mut by_chain: BTreeMap<ChainId, Vec<SnapshotId>> = BTreeMap::new();
-    for head in heads {
-        by_chain.entry(head.manifest.chain).or_default().push(head.manifest.id.clone());
-    }
-    by_chain
-        .into_iter()
-        .filter(|(_, heads)| heads.len() > 1)
-        .map(|(chain, heads)| Fork { chain, heads })
-        .collect()
-}
-
 /// The place of the next snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
@@ -106,38 +58,100 @@ pub struct Position {
     pub live: Vec<Link>,
 }
 
-/// Returns where the next snapshot of a label stands. `fresh` is used as chain id if there is no history. A manifest that
-/// another one names need not be among `manifests`.
-#[must_use]
-pub fn next(manifests: &[Verified], now: DateTime<Utc>, fresh: ChainId) -> Position {
-    let heads = heads(manifests);
-    let chain = heads.first().map_or(fresh, |head| head.manifest.chain);
-    let top = known(manifests).iter().map(|link| link.seq.0).max().unwrap_or(0);
-    let previous = heads
-        .iter()
-        .filter(|head| head.manifest.chain == chain)
-        .map(|head| head.manifest.link(head.digest))
-        .collect();
-    Position { chain, seq: Seq(top + 1), previous, live: live(manifests, now) }
-}
-
-/// Every present snapshot that is still promised, and every absent one that a present manifest still vouches for: a gap must
-/// stay visible to the successors of the manifest that knew it.
-fn live(manifests: &[Verified], now: DateTime<Utc>) -> Vec<Link> {
-    known(manifests).into_iter().filter(|link| link.promised_until() > now).collect()
-}
-
-/// Returns every snapshot that these manifests are or name, in the order of position and time.
-#[must_use]
-pub fn known(manifests: &[Verified]) -> Vec<Link> {
-    let mut known: BTreeMap<(Seq, SnapshotId), Link> = BTreeMap::new();
-    let present = manifests.iter().map(|each| each.manifest.link(each.digest));
-    let named =
-        manifests.iter().flat_map(|each| each.manifest.live.iter().chain(&each.manifest.previous));
-    for link in named.cloned().chain(present) {
-        known.insert((link.seq, link.id.clone()), link);
+impl Chains {
+    /// Takes in a manifest that verified; `digest` is BLAKE3 of its object, signature included.
+    pub fn take(&mut self, manifest: &Manifest, digest: Digest) {
+        let link = manifest.link(digest);
+        self.present.insert((link.seq, link.id.clone()), link);
+        self.followed.extend(followed_by(manifest));
+        for link in manifest.live.iter().chain(&manifest.previous) {
+            self.named.insert((link.seq, link.id.clone()), link.clone());
+        }
+        for key in &manifest.maybe {
+            if let Some(Place::Manifest(.., id)) = Place::of(key) {
+                self.maybe.insert(id, key.clone());
+            }
+        }
     }
-    known.into_values().collect()
+
+    /// Examines them as of `now`.
+    #[must_use]
+    pub fn examine(&self, now: DateTime<Utc>) -> ChainReport {
+        let heads = self.heads();
+        let mut report = ChainReport { forks: forks(&heads), ..ChainReport::default() };
+        for (at, link) in &self.named {
+            let is_there = self.present.get(at).is_some_and(|there| there.digest == link.digest);
+            if is_there {
+                continue;
+            }
+            if link.promised_until() > now {
+                report.gaps.push(link.clone());
+            } else {
+                report.expired += 1;
+            }
+        }
+        report.heads = heads.iter().map(|head| head.id.clone()).collect();
+        report
+    }
+
+    /// Returns the manifests that no other follows, newest first. A manifest is followed by one that names it as previous, by
+    /// one of its own chain that names it as live (those between the two may have expired long before it does), and by one
+    /// whose writer had sent it and did not know whether it is there.
+    #[must_use]
+    pub fn heads(&self) -> Vec<&Link> {
+        let is_followed =
+            |link: &Link| self.followed.contains(&link.digest) || self.maybe.contains_key(&link.id);
+        let mut heads: Vec<_> = self.present.values().filter(|link| !is_followed(link)).collect();
+        heads.sort_by_key(|head| std::cmp::Reverse((head.seq, head.committed_at)));
+        heads
+    }
+
+    /// Returns where the next snapshot of the label stands. `fresh` is used as chain id if there is no history. A manifest
+    /// that another one names need not have been taken in.
+    #[must_use]
+    pub fn next(&self, now: DateTime<Utc>, fresh: ChainId) -> Position {
+        let heads = self.heads();
+        let chain = heads.first().map_or(fresh, |head| head.chain);
+        let known = self.known();
+        let top = known.iter().map(|link| link.seq.0).max().unwrap_or(0);
+        let previous = heads.into_iter().filter(|head| head.chain == chain).cloned().collect();
+        // Every present one that is promised, and every absent one that a present one vouches for: a gap must stay visible to
+        // the successors of the manifest that knew it.
+        let live = known.into_iter().filter(|link| link.promised_until() > now).collect();
+        Position { chain, seq: Seq(top + 1), previous, live }
+    }
+
+    /// Returns every snapshot that these manifests are or name, in the order of position and time.
+    #[must_use]
+    pub fn known(&self) -> Vec<Link> {
+        let mut known = self.named.clone();
+        known.extend(self.present.clone());
+        known.into_values().collect()
+    }
+
+    /// Returns the manifests that may be there or not, and that nothing here has seen.
+    pub fn maybe(&self) -> impl Iterator<Item = (&SnapshotId, &ObjectKey)> {
+        let seen: BTreeSet<&SnapshotId> =
+            self.present.keys().chain(self.named.keys()).map(|(_, id)| id).collect();
+        self.maybe.iter().filter(move |(id, _)| !seen.contains(id))
+    }
+}
+
+fn followed_by(manifest: &Manifest) -> impl Iterator<Item = Digest> {
+    let own = manifest.live.iter().filter(|link| link.chain == manifest.chain);
+    manifest.previous.iter().chain(own).map(|link| link.digest)
+}
+
+fn forks(heads: &[&Link]) -> Vec<Fork> {
+    let mut by_chain: BTreeMap<ChainId, Vec<SnapshotId>> = BTreeMap::new();
+    for head in heads {
+        by_chain.entry(head.chain).or_default().push(head.id.clone());
+    }
+    by_chain
+        .into_iter()
+        .filter(|(_, heads)| heads.len() > 1)
+        .map(|(chain, heads)| Fork { chain, heads })
+        .collect()
 }
 
 #[cfg(test)]
@@ -158,9 +172,26 @@ mod tests {
         ChainId::from_bytes([byte; 8])
     }
 
+    #[derive(Clone)]
+    struct Verified {
+        manifest: Manifest,
+        digest: Digest,
+    }
+
+    fn chains(history: &[Verified]) -> Chains {
+        let mut chains = Chains::default();
+        // In any order.
+        history.iter().rev().for_each(|each| chains.take(&each.manifest, each.digest));
+        chains
+    }
+
+    fn examine(history: &[Verified], now: DateTime<Utc>) -> ChainReport {
+        chains(history).examine(now)
+    }
+
     /// Commits one more snapshot as a writer that sees `history` would.
     fn commit(history: &[Verified], hours: i64, keep_hours: u64) -> Verified {
-        let place = next(history, at(hours), chain_id(1));
+        let place = chains(history).next(at(hours), chain_id(1));
         let mut manifest =
             manifest(place.seq, place.chain, at(hours), Duration::from_secs(keep_hours * 3600));
         manifest.previous = place.previous;
@@ -228,6 +259,22 @@ mod tests {
         stranger.manifest.chain = chain_id(2);
         history.push(stranger);
         assert!(examine(&history, at(4)).forks.is_empty());
+    }
+
+    #[test]
+    fn a_snapshot_that_was_sent_without_an_answer_is_no_fork_and_no_gap() {
+        let mut history = chain_of(2, 100);
+        let unheard = commit(&history, 2, 100);
+        let mut next = commit(&history, 3, 100);
+        next.manifest.maybe = vec![unheard.manifest.key.clone()];
+        history.push(next);
+        let maybe: Vec<_> = chains(&history).maybe().map(|(id, _)| id.clone()).collect();
+        assert_eq!(maybe, std::slice::from_ref(&unheard.manifest.id));
+        assert_eq!(examine(&history, at(4)).gaps.len(), 0);
+        history.push(unheard);
+        let report = examine(&history, at(4));
+        assert_eq!((report.heads.len(), report.forks.len(), report.gaps.len()), (1, 0, 0));
+        assert_eq!(chains(&history).maybe().count(), 0);
     }
 
     proptest! {

@@ -188,6 +188,15 @@ impl SnapshotId {
         let millis = u64::try_from(at.timestamp_millis()).unwrap_or(0);
         Self(ulid::Ulid::from_parts(millis, random).to_string())
     }
+
+    /// Returns the instant that it was made of, in whole milliseconds.
+    #[must_use]
+    pub fn begun_at(&self) -> chrono::DateTime<chrono::Utc> {
+        let millis = ulid::Ulid::from_string(&self.0).map_or(0, |ulid| ulid.timestamp_ms());
+        let millis = i64::try_from(millis).unwrap_or(i64::MAX);
+        chrono::DateTime::from_timestamp_millis(millis)
+            .unwrap_or(chrono::DateTime::<chrono::Utc>::MAX_UTC)
+    }
 }
 
 hex_id!(

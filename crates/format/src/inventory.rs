@@ -132,6 +132,14 @@ pub enum InventoryError {
         /// What was expected.
         wanted: String,
     },
+    /// No reader would take it.
+    #[error(
+        "the list of segments is {bytes} bytes long, more than readers take: this database is too large for one snapshot"
+    )]
+    TooLong {
+        /// Its length, unpacked.
+        bytes: u64,
+    },
     /// A `rows` segment without a member, or another kind with one.
     #[error("segment {0} of the inventory has the wrong members")]
     Member(SegmentId),
@@ -144,7 +152,7 @@ impl Inventory {
     /// Returns the bytes to store: zstd, with frame checksum, of the JSON document.
     ///
     /// # Errors
-    /// [`InventoryError::Document`] and [`InventoryError::Unpack`]; neither occurs on memory.
+    /// [`InventoryError::TooLong`]; [`InventoryError::Document`] and [`InventoryError::Unpack`] do not occur on memory.
     pub fn dump(&self) -> Result<Vec<u8>, InventoryError> {
         let json = serde_json::to_vec(self).map_err(InventoryError::Document)?;
         let pack = || -> std::io::Result<Vec<u8>> {
@@ -153,7 +161,13 @@ impl Inventory {
             encoder.write_all(&json)?;
             encoder.finish()
         };
-        pack().map_err(InventoryError::Unpack)
+        let stored = pack().map_err(InventoryError::Unpack)?;
+        // What no reader takes must not be written.
+        let (plain, packed) = (json.len() as u64, stored.len() as u64);
+        if plain > INVENTORY_PLAIN_BYTES_MAX || packed > INVENTORY_BYTES_MAX {
+            return Err(InventoryError::TooLong { bytes: plain });
+        }
+        Ok(stored)
     }
 
     /// Reads the stored bytes of the inventory `wanted` of snapshot `id`; the digest is checked before anything is unpacked.

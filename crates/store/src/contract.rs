@@ -8,15 +8,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use futures_util::TryStreamExt as _;
 use stonekeep_format::{
-    ids::VersionId,
+    ids::{ChainId, Nonce, SegmentId, Seq, SnapshotId, VersionId},
     key::ObjectKey,
-    lock::{Lock, LockMode},
+    lock::{Class, Lock, LockMode},
 };
 
 use crate::{
-    Created, LifecycleRule, ListCursor, ObjectVersion, ProvisionStore, ReadStore, StoreError,
-    list_all, put_locked,
+    Created, DeleteMarker, LifecycleRule, ListCursor, ObjectVersion, ProvisionStore, ReadStore,
+    StoreError, list_keys, put_locked,
 };
 
 /// A server to hold to the contract, and the hands of those who do not keep to ours.
@@ -47,6 +48,8 @@ macro_rules! contract {
             a_strangers_bucket_is_denied,
             an_object_comes_back_by_version,
             an_overwrite_hides_nothing,
+            what_is_sent_again_under_its_key_is_another_version,
+            a_segment_is_put_where_there_is_nothing,
             a_delete_marker_hides_nothing,
             an_unknown_version_is_not_found,
             a_longer_object_is_not_read,
@@ -70,6 +73,26 @@ macro_rules! contract {
             }
         )*
     };
+}
+
+/// Everything under a prefix.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// In the order of the keys; of one key, the oldest first.
+    pub versions: Vec<ObjectVersion>,
+    /// In the same order.
+    pub markers: Vec<DeleteMarker>,
+}
+
+/// Lists everything under a prefix that holds no more than a test has put there.
+pub async fn list_all(store: &dyn ReadStore, prefix: &str) -> Listing {
+    let keys: Result<Vec<_>, _> = list_keys(store, prefix).try_collect().await;
+    let mut all = Listing::default();
+    for (_, found) in keys.expect("it may be listed") {
+        all.versions.extend(found.versions);
+        all.markers.extend(found.markers);
+    }
+    all
 }
 
 async fn vault(server: &dyn Server) -> Arc<dyn ProvisionStore> {
@@ -180,7 +203,7 @@ pub async fn an_overwrite_hides_nothing(server: &dyn Server) {
     let first = put(server, &store, "a", "first").await;
     server.plant(&store, &key("a"), Bytes::from_static(b"second")).await;
     server.plant(&store, &key("a"), Bytes::from_static(b"third")).await;
-    let all = list_all(&*store, "", 100).await.expect("the owner may list");
+    let all = list_all(&*store, "").await;
     assert_eq!(bodies(&*store, &all.versions).await, ["first", "second", "third"]);
     assert_eq!(all.versions[0].version_id, first);
     let latest: Vec<bool> = all.versions.iter().map(|version| version.is_latest).collect();
@@ -188,12 +211,39 @@ pub async fn an_overwrite_hides_nothing(server: &dyn Server) {
     assert!(all.versions.is_sorted_by_key(|version| version.modified_at));
 }
 
+pub async fn what_is_sent_again_under_its_key_is_another_version(server: &dyn Server) {
+    let store = vault(server).await;
+    let chain = ChainId::from_bytes([1; 8]);
+    let id = SnapshotId::new(server.now(), 1);
+    let label = "bookings".parse().expect("a label");
+    let at = ObjectKey::manifest(&label, Seq(1), chain, &id);
+    for _ in 0..2 {
+        put(server, &store, at.as_str(), "signed").await;
+    }
+    let all = list_all(&*store, "").await;
+    assert_eq!(bodies(&*store, &all.versions).await, ["signed", "signed"]);
+}
+
+pub async fn a_segment_is_put_where_there_is_nothing(server: &dyn Server) {
+    let store = vault(server).await;
+    let lock = lock(server, 1);
+    let class = Class::of(server.now(), lock.retain_until);
+    let at = ObjectKey::segment(class, SegmentId::from_bytes([1; 32]), Nonce::from_bytes([2; 16]));
+    let first = put(server, &store, at.as_str(), "first").await;
+    // A server that knows no conditions makes another version of it, and nothing rests on that either.
+    let again = store.put(&at, Bytes::from_static(b"second"), lock).await;
+    assert!(matches!(again, Ok(_) | Err(StoreError::Exists { .. })), "{again:?}");
+    let all = list_all(&*store, "").await;
+    assert_eq!(all.versions[0].version_id, first);
+    assert_eq!(all.versions.len(), 1 + usize::from(again.is_ok()));
+}
+
 pub async fn a_delete_marker_hides_nothing(server: &dyn Server) {
     let store = vault(server).await;
     let wanted = lock(server, 1);
     let version = store.put(&key("a"), Bytes::from_static(b"x"), wanted).await.expect("put");
     server.plant_marker(&store, &key("a")).await;
-    let all = list_all(&*store, "", 100).await.expect("the owner may list");
+    let all = list_all(&*store, "").await;
     assert_eq!(bodies(&*store, &all.versions).await, ["x"]);
     assert!(!all.versions[0].is_latest);
     assert_eq!(store.retention(&key("a"), &version).await.ok(), Some(Some(wanted)));
@@ -262,7 +312,7 @@ pub async fn a_lock_in_the_past_is_refused(server: &dyn Server) {
 pub async fn an_object_without_lock_has_none(server: &dyn Server) {
     let store = vault(server).await;
     server.plant(&store, &key("a"), Bytes::from_static(b"x")).await;
-    let all = list_all(&*store, "", 100).await.expect("the owner may list");
+    let all = list_all(&*store, "").await;
     let version = &all.versions[0].version_id;
     assert_eq!(store.retention(&key("a"), version).await.ok(), Some(None));
     let wanted = lock(server, 1);
@@ -275,10 +325,10 @@ pub async fn listings_keep_to_the_prefix(server: &dyn Server) {
     for at in ["manifests/a/1", "manifests/ab/1", "inventories/1/x"] {
         put(server, &store, at, "x").await;
     }
-    let all = list_all(&*store, "manifests/a/", 100).await.expect("the owner may list");
+    let all = list_all(&*store, "manifests/a/").await;
     let keys: Vec<&str> = all.versions.iter().map(|version| version.key.as_str()).collect();
     assert_eq!(keys, ["manifests/a/1"]);
-    let none = list_all(&*store, "attempts/", 100).await.expect("the owner may list");
+    let none = list_all(&*store, "attempts/").await;
     assert!(none.versions.is_empty() && none.markers.is_empty());
 }
 
@@ -290,7 +340,7 @@ pub async fn long_listings_are_whole(server: &dyn Server) {
         server.plant(&store, &at, Bytes::from(format!("{n}"))).await;
         server.plant_marker(&store, &at).await;
     }
-    let all = list_all(&*store, "", 100).await.expect("the owner may list");
+    let all = list_all(&*store, "").await;
     assert_eq!(all.markers.len(), 10);
     let found = bodies(&*store, &all.versions).await;
     assert_eq!(found, ["0", "3", "6", "9", "1", "4", "7", "2", "5", "8"]);
@@ -314,7 +364,7 @@ pub async fn strange_keys_are_listed_as_they_are(server: &dyn Server) {
     for each in &keys {
         server.plant(&store, each, Bytes::from_static(b"x")).await;
     }
-    let all = list_all(&*store, "", 100).await.expect("one key cannot spoil a listing");
+    let all = list_all(&*store, "").await;
     let listed: Vec<ObjectKey> = all.versions.iter().map(|version| version.key.clone()).collect();
     assert_eq!(listed, keys);
     assert_eq!(bodies(&*store, &all.versions).await, ["x"; 7]);

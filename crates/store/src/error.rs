@@ -156,16 +156,6 @@ pub enum StoreError {
         /// The limit in bytes.
         bytes_max: u64,
     },
-    /// More versions than can be ours.
-    #[error(
-        "there are more than {versions_max} versions under {prefix:?}: someone filled the bucket with junk; look at who writes to it"
-    )]
-    TooMany {
-        /// What was listed.
-        prefix: String,
-        /// The limit.
-        versions_max: usize,
-    },
     /// There is an object of that name already.
     #[error("{key} exists already")]
     Exists {
@@ -200,14 +190,6 @@ pub enum StoreError {
         /// What is wrong with it.
         source: Source,
     },
-    /// A file of a copy in a directory cannot be read.
-    #[error("cannot read {}: check the path and its permissions", path.display())]
-    File {
-        /// The file.
-        path: std::path::PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
     /// The options cannot be used.
     #[error(transparent)]
     Options(#[from] OptionsError),
@@ -218,10 +200,9 @@ impl StoreError {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotFound { .. }
-            | Self::TooLong { .. }
-            | Self::TooMany { .. }
-            | Self::BadAnswer { .. } => ErrorKind::Corrupt,
+            Self::NotFound { .. } | Self::TooLong { .. } | Self::BadAnswer { .. } => {
+                ErrorKind::Corrupt
+            }
             Self::NoBucket { .. }
             | Self::NoObjectLock { .. }
             | Self::Skewed { .. }
@@ -235,7 +216,7 @@ impl StoreError {
                 ErrorKind::Denied
             }
             Self::Unreachable { .. } => ErrorKind::Unreachable,
-            Self::Unavailable { .. } | Self::File { .. } => ErrorKind::Unavailable,
+            Self::Unavailable { .. } => ErrorKind::Unavailable,
         }
     }
 

@@ -5,7 +5,7 @@
 //! [`ProvisionStore`] (a person, once). Behind them are [`S3Store`], [`DirectoryStore`] (a copy in a drawer, to read), and
 //! [`MemoryStore`], a model for tests that is held to the same `contract` as the real servers.
 //!
-//! What callers build on them lies beside: [`list_all`] and [`oldest_verified`] read what an attacker may have written over,
+//! What callers build on them lies beside: [`list_keys`] and [`oldest_verified`] read what an attacker may have written over,
 //! [`put_locked`] and [`put_fresh`] believe a write only once its lock was read back.
 //!
 //! Nothing here deletes. There is no call, no trait and no flag for it; a test greps for one.
@@ -23,9 +23,9 @@ mod store;
 
 pub use directory::{CopiedObject, CopiedObjects, DirectoryError, DirectoryStore, VERSIONS_FILE};
 pub use error::{Answer, OptionsError, StoreError};
-pub use listing::{Listing, Verified, list_all, oldest_verified};
+pub use listing::{KeyVersions, Verified, list_key, list_keys, oldest_verified};
 pub use memory::{MemoryStore, Right};
-pub use put::{PutReceipt, put_fresh, put_locked};
+pub use put::{PutReceipt, put_fresh, put_locked, see_locked};
 pub use s3::{S3Credentials, S3Options, S3Store};
 pub use store::{
     AppendStore, BucketLock, Created, DefaultRetention, DeleteMarker, LifecycleRule, ListCursor,

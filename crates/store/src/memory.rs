@@ -16,7 +16,7 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use stonekeep_format::{
     Clock,
     ids::{BucketName, VersionId},
-    key::ObjectKey,
+    key::{ObjectKey, Place},
     lock::{Lock, LockMode},
 };
 
@@ -80,6 +80,8 @@ struct Entry {
     lock: Option<Lock>,
     /// Whether listings pass it over.
     hidden: bool,
+    /// Whether reads of it are refused.
+    sealed_away: bool,
 }
 
 #[derive(Default)]
@@ -220,6 +222,16 @@ impl MemoryStore {
         self.change(key, version, |entry| entry.hidden = true);
     }
 
+    /// Lists it again.
+    pub fn show(&self, key: &ObjectKey, version: &VersionId) {
+        self.change(key, version, |entry| entry.hidden = false);
+    }
+
+    /// Lets the server refuse to give a version out, as for one that was put under a key of somebody's own (SSE-C).
+    pub fn seal_away(&self, key: &ObjectKey, version: &VersionId) {
+        self.change(key, version, |entry| entry.sealed_away = true);
+    }
+
     /// Takes the lock of a version away.
     pub fn unlock(&self, key: &ObjectKey, version: &VersionId) {
         self.change(key, version, |entry| entry.lock = None);
@@ -274,8 +286,14 @@ impl MemoryStore {
         let version_id: VersionId = format!("v{}", state.versions_made)
             .parse()
             .expect("a letter and digits are a version id");
-        let entry =
-            Entry { version_id: version_id.clone(), modified_at, body, lock, hidden: false };
+        let entry = Entry {
+            version_id: version_id.clone(),
+            modified_at,
+            body,
+            lock,
+            hidden: false,
+            sealed_away: false,
+        };
         state.entries.entry(key.clone()).or_default().push(entry);
         version_id
     }
@@ -397,7 +415,11 @@ impl ReadStore for MemoryStore {
         bytes_max: u64,
     ) -> Result<Bytes, StoreError> {
         self.readable(Right::Read, "read objects")?;
-        let (body, _) = self.entry(key, version)?;
+        let (body, entry) = self.entry(key, version)?;
+        if entry.sealed_away {
+            let source = Answer::new(400, Some("InvalidRequest"), None);
+            return Err(StoreError::Rejected { action: "read objects", source });
+        }
         if body.len() as u64 > bytes_max {
             return Err(StoreError::TooLong { key: key.clone(), bytes_max });
         }
@@ -474,6 +496,11 @@ impl AppendStore for MemoryStore {
         let (dropped, shortened, lost) = faults;
         let by = shortened.and_then(|by| TimeDelta::from_std(by).ok()).unwrap_or_default();
         let kept = Lock { retain_until: lock.retain_until - by, ..lock };
+        // Segments are put on condition that there is nothing under their key.
+        let is_segment = matches!(Place::of(key), Some(Place::Segment(..)));
+        if is_segment && self.state().entries.contains_key(key) {
+            return Err(StoreError::Exists { key: key.clone() });
+        }
         let version = self.append(key, Some(body), (!dropped).then_some(kept));
         if lost {
             let source = "the connection broke before the answer".into();

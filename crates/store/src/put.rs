@@ -32,6 +32,19 @@ pub async fn put_locked(
     lock: Lock,
 ) -> Result<PutReceipt, StoreError> {
     let version_id = store.put(key, body, lock).await?;
+    see_locked(store, key, version_id, lock).await
+}
+
+/// Reads the lock of a version that is there. A missing or short one is set by itself, and read back again.
+///
+/// # Errors
+/// As [`put_locked`].
+pub async fn see_locked(
+    store: &dyn AppendStore,
+    key: &ObjectKey,
+    version_id: VersionId,
+    lock: Lock,
+) -> Result<PutReceipt, StoreError> {
     let mut found = store.retention(key, &version_id).await?;
     if !kept(found, &lock) {
         extend(store, key, &version_id, lock).await?;
@@ -89,7 +102,7 @@ mod tests {
     use stonekeep_format::lock::LockMode;
 
     use super::*;
-    use crate::{MemoryStore, ReadStore, Right, list_all, memory::tests::still_clock};
+    use crate::{MemoryStore, ReadStore, Right, contract::list_all, memory::tests::still_clock};
 
     fn store() -> (MemoryStore, Arc<dyn Clock>) {
         let clock = still_clock();
@@ -146,7 +159,7 @@ mod tests {
         let receipt =
             put_fresh(&store, &*clock, fresh, Bytes::from_static(b"x"), lock()).await.unwrap();
         assert_eq!(receipt.key, key(3));
-        let all = list_all(&store, "", 10).await.unwrap();
+        let all = list_all(&store, "").await;
         assert_eq!(all.versions.len(), 3, "the two orphans and the one that counts");
     }
 

@@ -24,7 +24,7 @@ pub trait ReadStore: Debug + Send + Sync {
     fn bucket(&self) -> &BucketName;
 
     /// Lists one page of the versions and delete markers of all keys that begin with `prefix`, in the order of the keys.
-    /// `after` is [`VersionPage::next`] of the page before. [`crate::list_all`] reads all pages.
+    /// `after` is [`VersionPage::next`] of the page before. [`crate::list_keys`] reads all pages.
     async fn list_versions(
         &self,
         prefix: &str,

@@ -5,27 +5,22 @@ use std::path::Path;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, pin_mut, stream};
 use stonekeep_format::{
-    chain::Verified,
-    genesis::Genesis,
     ids::{Digest, VersionId},
     key::{ObjectKey, Place},
-    manifest::Manifest,
-    signature::{SignedDocument as _, split},
 };
-use stonekeep_store::{CopiedObject, CopiedObjects, ObjectVersion, VERSIONS_FILE, list_all};
+use stonekeep_store::{CopiedObject, CopiedObjects, ObjectVersion, VERSIONS_FILE};
 
 use super::{FetchError, FetchReport, finish, staging::Staging};
 use crate::{
     Context,
     events::{Event, Phase},
-    repository::{Repository, by_key},
+    history::Snapshot,
+    repository::Repository,
     segments::{Named, SegmentError, get_named, load_inventory},
 };
 
 /// Objects fetched at the same time (8), each of some 17 MiB at most, as segments ordinarily are: 136 MiB.
 const FETCHES_MAX: usize = 8;
-/// Versions under `genesis/`, or of one manifest's key, that are looked through (10 000).
-const VERSIONS_MAX: usize = 10_000;
 
 /// Copies every object that `snapshot` needs into `out`, under its key, with a list of their version ids and locks.
 ///
@@ -36,7 +31,7 @@ const VERSIONS_MAX: usize = 10_000;
 /// [`FetchError`]: nothing is under `out`.
 pub async fn fetch_sealed(
     repository: &Repository,
-    snapshot: &Verified,
+    snapshot: &Snapshot,
     out: &Path,
     context: &Context,
 ) -> Result<FetchReport, FetchError> {
@@ -50,14 +45,15 @@ pub async fn fetch_sealed(
 
 async fn copy(
     repository: &Repository,
-    snapshot: &Verified,
+    snapshot: &Snapshot,
     staging: &mut Staging,
     context: &Context,
 ) -> Result<(), FetchError> {
     let manifest = &snapshot.manifest;
     let inventory = load_inventory(repository, &manifest.inventory, &manifest.id).await?;
-    let mut wanted = genesis_line(repository).await?;
-    wanted.push(manifest_object(repository, snapshot).await?);
+    let genesis = repository.line.iter().map(|each| Wanted::of(&each.version, each.digest));
+    let mut wanted: Vec<Wanted> = genesis.collect();
+    wanted.push(Wanted::of(&snapshot.version, snapshot.digest));
     wanted.push(Wanted {
         key: manifest.inventory.key.clone(),
         version_id: manifest.inventory.version_id.clone(),
@@ -116,73 +112,4 @@ async fn get(repository: &Repository, wanted: Wanted) -> Result<(CopiedObject, B
 fn path_of(key: &ObjectKey) -> Result<&str, FetchError> {
     let foreign = || FetchError::Incomplete { what: format!("{key:?} is no key of ours") };
     Place::of(key).map(|_| key.as_str()).ok_or_else(foreign)
-}
-
-async fn manifest_object(
-    repository: &Repository,
-    snapshot: &Verified,
-) -> Result<Wanted, FetchError> {
-    let key = &snapshot.manifest.key;
-    let failed = |source| SegmentError::Store { key: key.clone(), source: Box::new(source) };
-    let listing = list_all(&*repository.store, key.as_str(), VERSIONS_MAX).await.map_err(failed)?;
-    let fitting = listing
-        .versions
-        .iter()
-        .filter(|each| each.key == *key && each.bytes <= Manifest::BYTES_MAX);
-    for version in fitting {
-        let bytes = repository
-            .store
-            .get(key, &version.version_id, Manifest::BYTES_MAX)
-            .await
-            .map_err(failed)?;
-        if Digest::of(&bytes) == snapshot.digest {
-            return Ok(Wanted::of(version, snapshot.digest));
-        }
-    }
-    Err(FetchError::Incomplete { what: format!("the manifest {key} is gone") })
-}
-
-/// Finds the genesis in force and those before it: each names the digest of its predecessor, and the one in force is known
-/// by what it says.
-async fn genesis_line(repository: &Repository) -> Result<Vec<Wanted>, FetchError> {
-    let at = ObjectKey::genesis(repository.genesis.n);
-    let failed = |source| SegmentError::Store { key: at.clone(), source: Box::new(source) };
-    let listing = list_all(&*repository.store, "genesis/", VERSIONS_MAX).await.map_err(failed)?;
-    let mut versions = by_key(&listing);
-    let mut line = Vec::new();
-    let mut wanted: (ObjectKey, Option<Digest>) = (at.clone(), None);
-    loop {
-        let candidates = versions.remove(&wanted.0).unwrap_or_default();
-        let (object, genesis) = find_genesis(repository, &candidates, wanted.1).await?;
-        line.push(object);
-        match genesis.previous {
-            Some(previous) if genesis.n > 1 => {
-                wanted = (ObjectKey::genesis(genesis.n - 1), Some(previous));
-            }
-            _ => return Ok(line),
-        }
-    }
-}
-
-/// The oldest version that is the one wanted: by its digest, or as the genesis in force by what it says.
-async fn find_genesis(
-    repository: &Repository,
-    candidates: &[ObjectVersion],
-    digest: Option<Digest>,
-) -> Result<(Wanted, Genesis), FetchError> {
-    for version in candidates.iter().filter(|version| version.bytes <= Genesis::BYTES_MAX) {
-        let got = repository.store.get(&version.key, &version.version_id, Genesis::BYTES_MAX).await;
-        let bytes = got.map_err(|source| SegmentError::Store {
-            key: version.key.clone(),
-            source: Box::new(source),
-        })?;
-        let found = Digest::of(&bytes);
-        let document = split(&bytes)
-            .and_then(|(document, _)| serde_json::from_slice::<Genesis>(document).ok());
-        let Some(genesis) = document else { continue };
-        if digest.map_or(genesis == repository.genesis, |wanted| wanted == found) {
-            return Ok((Wanted::of(version, found), genesis));
-        }
-    }
-    Err(FetchError::GenesisGone)
 }

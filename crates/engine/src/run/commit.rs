@@ -13,7 +13,9 @@ use stonekeep_format::{
     signature::{SignedDocument, sign_document},
     tier::Tier,
 };
-use stonekeep_store::{AppendStore, PutReceipt, StoreError, list_all, put_fresh, put_locked};
+use stonekeep_store::{
+    AppendStore, PutReceipt, StoreError, list_key, put_fresh, put_locked, see_locked,
+};
 
 use super::{
     BackupError, BackupReport, Copies, Outcome, Piece, Run,
@@ -25,8 +27,6 @@ use crate::events::Event;
 
 /// How often a manifest is sent (3) before its outcome is called unknown.
 const MANIFEST_TRIES: u32 = 3;
-/// Versions of one manifest key that are looked at after an unknown outcome.
-const MANIFEST_VERSIONS_MAX: usize = 1000;
 
 /// A dump that was read to its end and stored.
 #[derive(Debug)]
@@ -147,8 +147,8 @@ impl Committing<'_> {
     }
 
     fn suspicious(&self, totals: &Totals, tables: &[TableTotals]) -> Option<String> {
-        let (manifest, inventory) = self.destination.prepared.baseline.as_ref()?;
-        let before = Sizes { totals: &manifest.totals, tables: &inventory.tables };
+        let (old_totals, old_tables) = self.destination.prepared.baseline.as_ref()?;
+        let before = Sizes { totals: old_totals, tables: old_tables };
         shrunk(before, Sizes { totals, tables }, self.run.0.plan.shrink_percent_max)
     }
 
@@ -267,33 +267,33 @@ impl Committing<'_> {
             state.begin(&manifest.key)?;
         }
         let receipt = self.send_manifest(&manifest.key, &body, lock).await?;
-        if let (Some(state), Some(receipt)) = (&prepared.state, receipt) {
+        if let Some(state) = &prepared.state {
             state.keep(&receipt, &body)?;
             state.prune()?;
         }
         Ok(())
     }
 
-    /// Sends it until it is there. Without a receipt it was found to be there after no answer came.
+    /// Sends it until it is there, be it that no answer came.
     async fn send_manifest(
         &self,
         key: &ObjectKey,
         body: &Bytes,
         lock: Lock,
-    ) -> Result<Option<PutReceipt>, BackupError> {
+    ) -> Result<PutReceipt, BackupError> {
         let store = &*self.destination.prepared.store;
         let mut tries = 1;
         loop {
             let error = match put_locked(store, key, body.clone(), lock).await {
-                Ok(receipt) => return Ok(Some(receipt)),
+                Ok(receipt) => return Ok(receipt),
                 Err(error) => error,
             };
             if !error.is_transient() {
                 let action = "store the manifest under lock";
                 return Err(BackupError::Store { action, source: error });
             }
-            if landed(store, key, body.len() as u64).await {
-                return Ok(None);
+            if let Some(receipt) = landed(store, key, body, lock).await {
+                return Ok(receipt);
             }
             if tries == MANIFEST_TRIES {
                 return Err(BackupError::Uncertain { key: key.clone(), source: error });
@@ -347,17 +347,24 @@ fn outlives(
     Err(BackupError::PromiseOutlivesLock { key: key.to_string(), retain_until, promised_until })
 }
 
-/// Whether a manifest whose PUT got no answer is there, locked as it must be.
-async fn landed(store: &dyn AppendStore, key: &ObjectKey, bytes: u64) -> bool {
-    let look = async {
-        let listing = list_all(store, key.as_str(), MANIFEST_VERSIONS_MAX).await?;
-        let Some(version) =
-            listing.versions.iter().find(|each| each.key == *key && each.bytes == bytes)
-        else {
-            return Ok(false);
+/// Returns the version of a manifest whose PUT got no answer, if one is there and is locked as it must be.
+async fn landed(
+    store: &dyn AppendStore,
+    key: &ObjectKey,
+    body: &Bytes,
+    lock: Lock,
+) -> Option<PutReceipt> {
+    let versions = list_key(store, key).await.ok()?.versions;
+    for version in versions.into_iter().filter(|each| each.bytes == body.len() as u64) {
+        let is_same = match store.get(key, &version.version_id, version.bytes).await {
+            Ok(bytes) => bytes == *body,
+            // A writer without that right; nobody else knows this key.
+            Err(StoreError::Denied { .. }) => true,
+            Err(_) => false,
         };
-        store.retention(key, &version.version_id).await.map(|lock| lock.is_some())
-    };
-    let seen: Result<bool, StoreError> = look.await;
-    seen.unwrap_or(false)
+        if is_same && let Ok(receipt) = see_locked(store, key, version.version_id, lock).await {
+            return Some(receipt);
+        }
+    }
+    None
 }

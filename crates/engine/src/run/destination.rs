@@ -110,7 +110,7 @@ impl Destination {
     ) -> Result<Result<Segment, Option<DateTime<Utc>>>, BackupError> {
         let Prepared { known, locks, clock, .. } = &self.prepared;
         let now = clock.now(context);
-        let segment = match known.judge((name.id, name.kind), locks.needed_until(), now) {
+        let segment = match known.judge((name.id, name.kind), &locks.needed(), now) {
             Verdict::Store(since) => return Ok(Err(since)),
             Verdict::Reuse(segment) if self.is_here(&segment) => segment,
             Verdict::Ask(segment) if self.is_here(&segment) => {
@@ -151,9 +151,9 @@ impl Destination {
                 return Err(BackupError::Store { action: "ask for the lock of a segment", source });
             }
         };
-        let wanted =
-            stonekeep_format::lock::Lock { mode: locks.mode, retain_until: locks.needed_until() };
-        let Some(lock) = lock.filter(|lock| lock.satisfies(&wanted)) else { return Ok(None) };
+        let Some(lock) = lock.filter(|lock| lock.satisfies(&locks.needed())) else {
+            return Ok(None);
+        };
         let segment = Segment { lock, checked_at: now, ..segment.clone() };
         known.add(segment.clone());
         Ok(Some(segment))

@@ -184,7 +184,8 @@ impl BackupError {
             | Self::NoRepositoryLeft => ErrorKind::Unavailable,
             Self::NotASigner { .. } | Self::RecipientsDiffer => ErrorKind::Corrupt,
             Self::Incomplete { .. } => ErrorKind::Corrupt,
-            Self::Recipients(_)
+            Self::Inventory(InventoryError::TooLong { .. })
+            | Self::Recipients(_)
             | Self::BucketDefault
             | Self::NoObjectLock { .. }
             | Self::NoTier

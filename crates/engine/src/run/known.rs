@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use stonekeep_format::{
     ids::SegmentId,
     inventory::{Segment, SegmentKind},
+    lock::Lock,
 };
 
 /// How long the answer to a question for a lock is relied on (24 h): a lock can only grow, but a server can lose an object.
@@ -69,18 +70,18 @@ impl Known {
         }
     }
 
-    /// Judges a piece whose lock must reach `needed_until`, as of `now`.
+    /// Judges a piece that must be locked at least so, as of `now`.
     pub(super) fn judge(
         &self,
         (id, kind): (SegmentId, SegmentKind),
-        needed_until: DateTime<Utc>,
+        needed: &Lock,
         now: DateTime<Utc>,
     ) -> Verdict {
         let state = self.locked();
         let Some(segment) = state.usable.get(&id).filter(|segment| segment.kind == kind) else {
             return Verdict::Store(state.since.get(&id).copied());
         };
-        if segment.lock.retain_until < needed_until {
+        if !segment.lock.satisfies(needed) {
             return Verdict::Store(Some(segment.since));
         }
         let asked = (now - segment.checked_at).to_std().unwrap_or(Duration::ZERO);
@@ -107,7 +108,7 @@ mod tests {
     use stonekeep_format::{
         ids::{Digest, Nonce},
         key::ObjectKey,
-        lock::{Class, Lock, LockMode},
+        lock::{Class, LockMode},
     };
 
     use super::*;
@@ -136,7 +137,8 @@ mod tests {
     }
 
     fn judge(known: &Known, segment: &Segment, needed: i64, now: i64) -> Verdict {
-        known.judge((segment.id, segment.kind), at(needed), at(now))
+        let needed = Lock { mode: LockMode::Compliance, retain_until: at(needed) };
+        known.judge((segment.id, segment.kind), &needed, at(now))
     }
 
     #[test]
@@ -146,6 +148,14 @@ mod tests {
         assert_eq!(judge(&known, &held, 100, 1), Verdict::Reuse(held.clone()));
         assert_eq!(judge(&known, &held, 101, 1), Verdict::Store(Some(at(-100))));
         assert_eq!(judge(&known, &segment(2, 0, 100), 1, 1), Verdict::Store(None));
+    }
+
+    #[test]
+    fn a_weaker_lock_is_not_reused() {
+        let mut held = segment(1, 0, 100);
+        held.lock.mode = LockMode::Governance;
+        let known = Known::new([held.clone()], &BTreeSet::new(), false);
+        assert_eq!(judge(&known, &held, 1, 1), Verdict::Store(Some(at(-100))));
     }
 
     #[test]
@@ -185,7 +195,8 @@ mod tests {
     fn another_kind_is_never_taken() {
         let held = segment(1, 0, 1000);
         let known = Known::new([held.clone()], &BTreeSet::new(), false);
-        let verdict = known.judge((held.id, SegmentKind::Pack), at(1), at(1));
+        let needed = Lock { mode: LockMode::Governance, retain_until: at(1) };
+        let verdict = known.judge((held.id, SegmentKind::Pack), &needed, at(1));
         assert_eq!(verdict, Verdict::Store(None));
     }
 }

@@ -52,12 +52,13 @@ impl Locks {
         self.lock(ATTEMPT_KEEP.min(self.keep), Duration::ZERO)
     }
 
-    /// Returns until when a reused segment must be locked: as long as a new one without a window, so that it outlives the
-    /// promise even if the run takes as long as one may.
-    pub(super) fn needed_until(&self) -> DateTime<Utc> {
+    /// Returns how a reused segment must be locked: as long as a new one without a window, so that it outlives the promise
+    /// even if the run takes as long as one may.
+    pub(super) fn needed(&self) -> Lock {
         let length = RUN_DURATION_MAX.saturating_add(self.keep);
         let length = TimeDelta::from_std(length).unwrap_or(TimeDelta::MAX);
-        self.started_at.checked_add_signed(length).unwrap_or(DateTime::<Utc>::MAX_UTC)
+        let retain_until = self.started_at.checked_add_signed(length);
+        Lock { mode: self.mode, retain_until: retain_until.unwrap_or(DateTime::<Utc>::MAX_UTC) }
     }
 
     pub(crate) fn class(&self, lock: Lock) -> Class {
@@ -119,7 +120,7 @@ mod tests {
     }
     fn window(locks: &Locks, since: Option<DateTime<Utc>>) -> TimeDelta {
         let lock = locks.of_content(since).expect("within the cap");
-        lock.retain_until - locks.needed_until() - TimeDelta::seconds(1)
+        lock.retain_until - locks.needed().retain_until - TimeDelta::seconds(1)
     }
 
     #[test]
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn a_document_reaches_what_a_reused_segment_must() {
         let lock = locks(false).of_document().expect("within the cap");
-        assert!(lock.retain_until >= locks(false).needed_until());
+        assert!(lock.retain_until >= locks(false).needed().retain_until);
     }
 
     #[test]

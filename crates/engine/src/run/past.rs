@@ -3,21 +3,25 @@
 //! Only what our own signer signed is believed here. A writer that may not read the bucket has kept the same objects in its
 //! state directory, and they are read the same way.
 
+use std::{collections::BTreeMap, error::Error as _};
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt as _, TryStreamExt as _, pin_mut, stream};
 use stonekeep_format::{
     attempt::Attempt,
-    chain,
+    chain::Chains,
     ids::{Label, SnapshotId},
-    inventory::{Inventory, Segment},
+    inventory::{Inventory, Segment, TableTotals},
     key::{ObjectKey, Place},
-    manifest::{InventoryRef, Link, Manifest},
+    manifest::{InventoryRef, Link, Manifest, Totals},
     signature::{Found, Namespace, SignatureError, SignedDocument, Signer, Trust, verify_document},
 };
-use stonekeep_store::{ObjectVersion, StoreError, list_all, oldest_verified};
+use stonekeep_store::{ObjectVersion, StoreError, list_keys, oldest_verified};
 
 use crate::{
     Context,
-    history::History,
-    repository::{Repository, RepositoryError, by_key},
+    history::{History, Snapshot, follow},
+    repository::{Repository, RepositoryError},
     segments::{SegmentError, load_inventory},
 };
 
@@ -25,22 +29,24 @@ use crate::{
 const INVENTORIES_MAX: usize = 4;
 /// Attempt records that are read (4096), the newest ones: at one for every 32 segments, a broken run of a terabyte.
 const ATTEMPTS_MAX: usize = 4096;
-/// How many versions under `attempts/` are looked at (1 000 000): they expire after days, so more is junk.
-const ATTEMPT_VERSIONS_MAX: usize = 1_000_000;
+/// Attempt records that are fetched at the same time (8), each with its list of some 32 segments.
+const FETCHES_MAX: usize = 8;
 
 /// What a run continues.
 #[derive(Debug, Default)]
 pub(super) struct Past {
-    /// The manifests that were read, oldest first: those that no newer one vouches for.
-    pub(super) snapshots: Vec<chain::Verified>,
+    /// What the manifests that no newer one vouches for say of each other, and of the rest.
+    pub(super) chains: Chains,
     /// Every snapshot that is known, from them.
     pub(super) links: Vec<Link>,
+    /// Whether the inventory of a snapshot of ours was read.
+    pub(super) has_inventory: bool,
     /// Segments that may be reused, from older documents first.
     pub(super) named: Vec<Segment>,
     /// Manifests that broken runs have sent without an answer.
     pub(super) maybe: Vec<ObjectKey>,
-    /// The newest snapshot that is not suspicious, with its inventory.
-    pub(super) baseline: Option<(Manifest, Inventory)>,
+    /// What the newest snapshot that is not suspicious held.
+    pub(super) baseline: Option<(Totals, Vec<TableTotals>)>,
 }
 
 /// Who reads, and for whom.
@@ -70,66 +76,56 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`RepositoryError`] if manifests cannot be listed or read: a chain must not be continued from a part of it.
     pub(super) async fn read(&self) -> Result<Past, RepositoryError> {
-        let history = History::load_newest(self.repository, self.label).await?;
-        let snapshots = history.of(self.label).to_vec();
-        let links = chain::known(&snapshots);
-        let mut past = Past { links, ..Past::default() };
-        let newest = snapshots.iter().rev().take(INVENTORIES_MAX);
-        for snapshot in newest.collect::<Vec<_>>().into_iter().rev() {
-            let version = history.versions.get(&snapshot.manifest.id);
-            self.take(&mut past, &snapshot.manifest, version).await;
+        let mut history = History::load_newest(self.repository, self.label).await?;
+        let of_label = history.labels.remove(self.label).unwrap_or_default();
+        let mut snapshots = of_label.snapshots;
+        snapshots.sort_by(|a, b| a.manifest.id.cmp(&b.manifest.id));
+        let links = of_label.chains.known();
+        let mut past = Past { chains: of_label.chains, links, ..Past::default() };
+        for snapshot in &snapshots[snapshots.len().saturating_sub(INVENTORIES_MAX)..] {
+            self.take(&mut past, snapshot).await;
         }
         if past.baseline.is_none()
             && let Some(link) = past.links.iter().rev().find(|link| !link.suspicious).cloned()
-            && let Some((snapshot, version)) =
-                History::follow(self.repository, self.label, &link).await?
+            && let Some(snapshot) = follow(self.repository, self.label, &link).await?
         {
-            self.take(&mut past, &snapshot.manifest, Some(&version)).await;
+            self.take(&mut past, &snapshot).await;
         }
-        let newest = snapshots.iter().map(|each| &each.manifest.id).max();
+        let newest = past.links.iter().map(|link| link.committed_at).max();
         self.attempts(&mut past, newest).await;
-        past.snapshots = snapshots;
         Ok(past)
     }
 
     /// Takes the segments of a snapshot of ours.
-    async fn take(&self, past: &mut Past, manifest: &Manifest, version: Option<&ObjectVersion>) {
-        match self.inventory_of(manifest, version).await {
-            Ok(Some(inventory)) => {
-                past.named.extend(inventory.segments.iter().cloned());
-                if manifest.suspicious.is_none() {
-                    past.baseline = Some((manifest.clone(), inventory));
+    async fn take(&self, past: &mut Past, snapshot: &Snapshot) {
+        match self.inventory_of(snapshot).await {
+            Ok(Some(Inventory { segments, tables, .. })) => {
+                past.has_inventory = true;
+                past.named.extend(segments);
+                if snapshot.manifest.suspicious.is_none() {
+                    past.baseline = Some((snapshot.manifest.totals, tables));
                 }
             }
             Ok(None) => {}
-            Err(error) => self.lost(&manifest.inventory, &error),
+            Err(error) => self.lost(&snapshot.manifest.inventory, &error),
         }
     }
 
     fn lost(&self, inventory: &InventoryRef, error: &SegmentError) {
-        let why =
-            std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+        let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
         self.context
             .warn(format!("cannot read {} ({why}): what it names is stored again", inventory.key));
     }
 
     /// The inventory of a snapshot, if our own signer signed its manifest.
-    async fn inventory_of(
-        &self,
-        manifest: &Manifest,
-        version: Option<&ObjectVersion>,
-    ) -> Result<Option<Inventory>, SegmentError> {
-        let Some(version) = version else { return Ok(None) };
+    async fn inventory_of(&self, snapshot: &Snapshot) -> Result<Option<Inventory>, SegmentError> {
+        let Snapshot { manifest, version, .. } = snapshot;
         let store = &*self.repository.store;
-        let bytes = match store.get(&version.key, &version.version_id, Manifest::BYTES_MAX).await {
-            Ok(bytes) => bytes,
-            Err(source) => {
-                return Err(SegmentError::Store {
-                    key: version.key.clone(),
-                    source: Box::new(source),
-                });
-            }
-        };
+        let bytes = store.get(&version.key, &version.version_id, Manifest::BYTES_MAX).await;
+        let bytes = bytes.map_err(|source| SegmentError::Store {
+            key: version.key.clone(),
+            source: Box::new(source),
+        })?;
         let found = Found { key: &version.key, repository: Some(manifest.repository) };
         if verify_document::<Manifest>(&bytes, found, &self.own).is_err() {
             return Ok(None);
@@ -137,28 +133,62 @@ impl<'a> Reader<'a> {
         load_inventory(self.repository, &manifest.inventory, &manifest.id).await.map(Some)
     }
 
-    /// Takes what broken runs have stored since the newest snapshot.
-    async fn attempts(&self, past: &mut Past, newest: Option<&SnapshotId>) {
-        let prefix = format!("attempts/{}/", self.label);
-        let listing = match list_all(&*self.repository.store, &prefix, ATTEMPT_VERSIONS_MAX).await {
-            Ok(listing) => listing,
+    /// Takes what broken runs have stored since the newest snapshot was committed.
+    async fn attempts(&self, past: &mut Past, newest: Option<DateTime<Utc>>) {
+        let keys = match self.newest_attempts(newest).await {
+            Ok(keys) => keys,
             Err(error) => {
                 self.context.warn(format!("cannot list attempt records ({error}): what broken runs have stored is stored again"));
                 return;
             }
         };
-        let since = by_key(&listing).into_iter().rev().take_while(|(key, _)| {
-            let Some(Place::Attempt(_, id)) = Place::of(key) else { return true };
-            newest.is_none_or(|newest| id > *newest)
-        });
-        for (key, versions) in since.take(ATTEMPTS_MAX).collect::<Vec<_>>().into_iter().rev() {
-            let Some(attempt) = self.attempt(&key, &versions).await else { continue };
-            match load_inventory(self.repository, &attempt.inventory, &attempt.id).await {
-                Ok(inventory) => past.named.extend(inventory.segments),
-                Err(error) => self.lost(&attempt.inventory, &error),
-            }
+        let records = stream::iter(keys.into_values())
+            .map(|(key, versions)| async move { self.record(&key, &versions).await })
+            .buffered(FETCHES_MAX);
+        pin_mut!(records);
+        while let Some(record) = records.next().await {
+            let Some((attempt, segments)) = record else { continue };
+            past.named.extend(segments);
             past.maybe.extend(attempt.maybe);
         }
+    }
+
+    async fn newest_attempts(
+        &self,
+        newest: Option<DateTime<Utc>>,
+    ) -> Result<BTreeMap<SnapshotId, (ObjectKey, Vec<ObjectVersion>)>, StoreError> {
+        let prefix = format!("attempts/{}/", self.label);
+        let keys = list_keys(&*self.repository.store, &prefix);
+        pin_mut!(keys);
+        let mut found = BTreeMap::new();
+        while let Some((key, versions)) = keys.try_next().await? {
+            let Some(Place::Attempt(_, id)) = Place::of(&key) else { continue };
+            if newest.is_none_or(|newest| id.begun_at() >= newest) {
+                found.insert(id, (key, versions.versions));
+                if found.len() > ATTEMPTS_MAX {
+                    found.pop_first();
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// A record of ours, and the segments that it names.
+    async fn record(
+        &self,
+        key: &ObjectKey,
+        versions: &[ObjectVersion],
+    ) -> Option<(Attempt, Vec<Segment>)> {
+        let attempt = self.attempt(key, versions).await?;
+        let inventory = load_inventory(self.repository, &attempt.inventory, &attempt.id).await;
+        let segments = match inventory {
+            Ok(inventory) => inventory.segments,
+            Err(error) => {
+                self.lost(&attempt.inventory, &error);
+                Vec::new()
+            }
+        };
+        Some((attempt, segments))
     }
 
     async fn attempt(&self, key: &ObjectKey, versions: &[ObjectVersion]) -> Option<Attempt> {

@@ -1,18 +1,18 @@
 //! Whether there may be a snapshot in a repository, where it stands in its chain, what it may reuse, and how long it is kept:
 //! decided before anything is written.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use stonekeep_format::{
-    chain::{self, Position},
+    chain::Position,
     codec::Recipients,
     genesis::LockBy,
-    ids::{ChainId, Seq},
-    inventory::Inventory,
+    ids::{ChainId, Seq, SnapshotId},
+    inventory::TableTotals,
     key::{ObjectKey, Place},
     lock::{self, LockMode},
-    manifest::{Link, Manifest},
+    manifest::{Link, Totals},
     signature::Namespace,
     tier::{self, Tier},
 };
@@ -40,7 +40,7 @@ pub(crate) struct Prepared {
     pub(crate) locks: Locks,
     pub(super) clock: ServerClock,
     pub(super) known: Known,
-    pub(super) baseline: Option<(Manifest, Inventory)>,
+    pub(super) baseline: Option<(Totals, Vec<TableTotals>)>,
 }
 
 /// The storage server's clock, as far from the host's as it was when it was last asked.
@@ -68,16 +68,17 @@ pub(crate) async fn prepare(
     let repository = open(plan, target, context).await?;
     check_genesis(plan, &repository, &recipients, started_at, context)?;
     let (past, state) = read_past(plan, &repository, target, context).await?;
-    let position = place(&past, started_at, context, plan);
-    let tier = choose_tier(plan, &past.links, started_at)?;
     let genesis_lock = &repository.genesis.lock;
+    let maybe = maybe(&past, genesis_lock.cap, started_at);
+    let position = place(&past, &maybe, started_at, context, plan);
+    let tier = choose_tier(plan, &past.links, started_at)?;
     let locks = Locks {
         started_at,
         keep: tier.keep,
         cap: genesis_lock.cap,
         mode: genesis_lock.mode,
         interval: locks::interval(&past.links, started_at),
-        first: past.links.is_empty() && past.named.is_empty(),
+        first: !past.has_inventory,
     };
     // What cannot be locked is said before anything is read.
     locks.of_content(Some(DateTime::<Utc>::MIN_UTC))?;
@@ -86,7 +87,7 @@ pub(crate) async fn prepare(
         state,
         store,
         position,
-        maybe: past.maybe,
+        maybe,
         tier,
         locks,
         clock: ServerClock(started_at - now),
@@ -190,12 +191,18 @@ fn check_genesis(
 }
 
 /// The chain position, from what is known. A writer without history begins a new chain and says so.
-fn place(past: &Past, now: DateTime<Utc>, context: &Context, plan: &BackupPlan) -> Position {
-    let sent = past.maybe.iter().filter_map(|key| match Place::of(key) {
+fn place(
+    past: &Past,
+    maybe: &[ObjectKey],
+    now: DateTime<Utc>,
+    context: &Context,
+    plan: &BackupPlan,
+) -> Position {
+    let sent = maybe.iter().filter_map(|key| match Place::of(key) {
         Some(Place::Manifest(_, seq, ..)) => Some(seq),
         _ => None,
     });
-    let mut position = chain::next(&past.snapshots, now, ChainId::from_bytes(rand::random()));
+    let mut position = past.chains.next(now, ChainId::from_bytes(rand::random()));
     if let Some(sent) = sent.max().filter(|sent| *sent >= position.seq) {
         position.seq = Seq(sent.0 + 1);
     }
@@ -214,12 +221,27 @@ fn place(past: &Past, now: DateTime<Utc>, context: &Context, plan: &BackupPlan) 
     position
 }
 
+/// Manifests that were sent without an answer and that nobody has seen: named for as long as one could be promised, lest it be
+/// taken for a fork when it shows.
+fn maybe(past: &Past, cap: Duration, now: DateTime<Utc>) -> Vec<ObjectKey> {
+    let seen: BTreeSet<&SnapshotId> = past.links.iter().map(|link| &link.id).collect();
+    let sent = past.maybe.iter().chain(past.chains.maybe().map(|(_, key)| key));
+    let unseen = sent.filter(|key| match Place::of(key) {
+        Some(Place::Manifest(.., id)) => {
+            !seen.contains(&id) && lock::promised_until(id.begun_at(), cap) > now
+        }
+        _ => false,
+    });
+    unseen.cloned().collect::<BTreeSet<ObjectKey>>().into_iter().collect()
+}
+
+/// A snapshot is of the period in which its run began, however long it took.
 fn choose_tier(plan: &BackupPlan, links: &[Link], now: DateTime<Utc>) -> Result<Tier, BackupError> {
-    let committed: Vec<(DateTime<Utc>, Duration)> = links
+    let begun: Vec<(DateTime<Utc>, Duration)> = links
         .iter()
         .filter(|link| !link.suspicious && link.promised_until() > now)
-        .map(|link| (link.committed_at, link.keep))
+        .map(|link| (link.id.begun_at(), link.keep))
         .collect();
-    let tier = tier::choose(&plan.tiers, &committed, now, plan.zone);
+    let tier = tier::choose(&plan.tiers, &begun, now, plan.zone);
     tier.cloned().ok_or(BackupError::NoTier)
 }

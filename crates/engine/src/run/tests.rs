@@ -18,13 +18,14 @@ use stonekeep_format::{
 };
 use stonekeep_store::{
     BucketLock, ListCursor, MemoryStore, ObjectHead, ReadStore, Right, StoreError, VersionPage,
-    list_all,
+    contract::list_all,
 };
 
 use super::*;
 use crate::{
-    history::History,
+    history::{History, Selector, find},
     init::{InitPlan, init},
+    list::list,
     repository::Repository,
     segments::fixture::{context, signer},
 };
@@ -145,7 +146,7 @@ impl World {
     }
 
     async fn keys(&self, prefix: &str) -> Vec<ObjectKey> {
-        let all = list_all(&self.store, prefix, 100_000).await.expect("listed");
+        let all = list_all(&self.store, prefix).await;
         all.versions.into_iter().map(|version| version.key).collect()
     }
 
@@ -158,10 +159,7 @@ impl World {
     /// The segments that the newest snapshot names.
     async fn named(&self) -> Vec<Segment> {
         let repository = self.open().await;
-        let history = History::load_newest(&repository, &self.plan.label).await;
-        let history = history.expect("manifests");
-        let newest =
-            history.of(&self.plan.label).iter().max_by_key(|each| each.manifest.committed_at);
+        let newest = find(&repository, &Selector::LatestOf(self.plan.label.clone())).await;
         let manifest = &newest.expect("a snapshot").manifest;
         let inventory =
             crate::segments::load_inventory(&repository, &manifest.inventory, &manifest.id).await;
@@ -305,7 +303,7 @@ async fn records_of_others_and_of_other_labels_count_for_nothing() {
     run.record("killed").await;
     let key = world.keys("attempts/").await.remove(0);
     let Some(Place::Attempt(_, id)) = Place::of(&key) else { panic!("{key}") };
-    let versions = list_all(&world.store, key.as_str(), 10).await.expect("listed").versions;
+    let versions = list_all(&world.store, key.as_str()).await.versions;
     let record = world.store.get(&key, &versions[0].version_id, 100_000).await.expect("read");
     let stored = world.keys("segments/").await;
     let label: Label = "payroll".parse().expect("a label");
@@ -353,7 +351,7 @@ async fn a_planted_segment_is_never_named() {
 async fn a_writer_that_may_not_read_keeps_its_chain_in_its_state() {
     let mut world = World::weekly().await;
     let genesis = world.keys("genesis/").await.remove(0);
-    let version = list_all(&world.store, "genesis/", 10).await.expect("listed").versions.remove(0);
+    let version = list_all(&world.store, "genesis/").await.versions.remove(0);
     let bytes = world.store.get(&genesis, &version.version_id, 100_000).await.expect("read");
     world.genesis = Some(bytes.to_vec());
     world.state = Some(tempfile::tempdir().expect("a directory"));
@@ -375,11 +373,61 @@ async fn a_writer_that_may_not_read_keeps_its_chain_in_its_state() {
     let third = snapshot(&world).await;
     assert_ne!(third.chain, first.chain);
     assert_ne!(world.row_segments().await[0].key, before[0].key);
-    let history = History::load(&world.open().await, None, &world.context).await;
-    let history = history.expect("manifests");
-    let report =
-        stonekeep_format::chain::examine(history.of(&world.plan.label), third.committed_at);
+    let history = History::load(&world.open().await, &world.context).await;
+    let chains = &history.expect("manifests").labels[&world.plan.label].chains;
+    let report = chains.examine(third.committed_at);
     assert!(report.forks.is_empty() && report.gaps.is_empty());
+}
+
+#[tokio::test]
+async fn a_snapshot_that_was_sent_twice_is_one_and_what_nobody_can_read_hides_nothing() {
+    let world = World::weekly().await;
+    let first = world.snapshot(&["a"]).await;
+    let key = world.keys("manifests/").await.remove(0);
+    let versions = list_all(&world.store, key.as_str()).await.versions;
+    let bytes = world.store.get(&key, &versions[0].version_id, 1 << 20).await.expect("read");
+    world.store.plant(&key, bytes.clone());
+    let listed = list(&world.open().await, &world.context).await.expect("listed");
+    assert!(!listed.is_alarming(), "{listed:?}");
+
+    // Over it, beside it, and where the next genesis would be.
+    let id = SnapshotId::new(first.committed_at + HOUR, 7);
+    let beside = ObjectKey::manifest(&world.plan.label, Seq(9), first.chain, &id);
+    for at in [key, beside, ObjectKey::genesis(2)] {
+        let version = world.store.plant(&at, bytes.clone());
+        world.store.seal_away(&at, &version);
+    }
+    let listed = list(&world.open().await, &world.context).await.expect("listed");
+    assert_eq!((listed.snapshots.len(), listed.planted.len()), (1, 2));
+    world.pass(HOUR);
+    assert_eq!(world.snapshot(&["a"]).await.seq, Seq(2));
+}
+
+#[tokio::test]
+async fn a_manifest_that_got_no_answer_is_no_fork_when_it_shows() {
+    let world = World::weekly().await;
+    world.snapshot(&["a"]).await;
+    world.pass(HOUR);
+    // It is stored, and nobody can see it for now.
+    let unheard = world.snapshot(&["b"]).await;
+    let key = world.keys("manifests/").await.remove(1);
+    let version = list_all(&world.store, key.as_str()).await.versions.remove(0);
+    world.store.hide(&key, &version.version_id);
+    let run = world.begin().await;
+    world.keep_all(&run, &["c"]).await.expect("stored");
+    let segment = world.named().await.remove(0);
+    run.record_in(&run.0.destinations[0], vec![segment], "no answer", Some(key)).await;
+    for _ in 0..3 {
+        world.pass(HOUR);
+        world.snapshot(&["d"]).await;
+    }
+    world.store.show(&unheard_key(&unheard), &version.version_id);
+    let listed = list(&world.open().await, &world.context).await.expect("listed");
+    assert_eq!((listed.snapshots.len(), listed.is_alarming()), (5, false), "{listed:?}");
+}
+
+fn unheard_key(report: &BackupReport) -> ObjectKey {
+    ObjectKey::manifest(&report.label, report.seq, report.chain, &report.snapshot)
 }
 
 #[tokio::test]

@@ -11,7 +11,6 @@ use stonekeep_format::{
         Archive, COPY_TAIL, large_object_member, large_objects_toc_line, large_objects_toc_member,
     },
     catalog::{Catalog, DatabaseProperties, LargeObjects, Server, SlicedObject, Table, Text},
-    chain::Verified,
     codec::{Identities, Recipients, seal},
     digest::{ContentDigester, LargeObjectDigest, RowDigest, RowDigestKey, RowDigester},
     genesis::{Genesis, GenesisLock, GenesisSigner, GenesisTier, LockBy},
@@ -34,7 +33,11 @@ use stonekeep_store::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Context, context::SystemClock, events::Silence, history::History, repository::Repository,
+    Context,
+    context::SystemClock,
+    events::Silence,
+    history::{Snapshot, find},
+    repository::Repository,
 };
 
 /// Made for the tests of the format; it guards nothing.
@@ -121,13 +124,12 @@ impl Fixture {
     }
 
     /// Opens the repository in `store`.
-    pub(crate) async fn open(&self, store: Arc<dyn ReadStore>) -> (Repository, Verified) {
+    pub(crate) async fn open(&self, store: Arc<dyn ReadStore>) -> (Repository, Snapshot) {
         let mut owner = Trust::none();
         let line = signer().public_line().expect("a line");
         owner.allow(&line, &[Namespace::Genesis], None, None).expect("a key");
         let repository = Repository::open(store, &owner, &self.context).await.expect("a genesis");
-        let history = History::load(&repository, None, &self.context).await.expect("manifests");
-        let snapshot = history.find(&id("latest")).expect("a snapshot").clone();
+        let snapshot = find(&repository, &id("latest")).await.expect("a snapshot");
         (repository, snapshot)
     }
 }

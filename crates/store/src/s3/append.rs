@@ -15,7 +15,7 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 use stonekeep_format::{
     ids::VersionId,
-    key::ObjectKey,
+    key::{ObjectKey, Place},
     lock::{Lock, LockMode},
 };
 
@@ -75,7 +75,9 @@ impl AppendStore for S3Store {
 }
 
 impl S3Store {
-    /// One PUT. Refused for its `If-None-Match` alone, it is sent again without: keys are never used twice, so nothing rests on it.
+    /// One PUT. A segment's key is never used twice, so it is put on condition that there is nothing under it; what has a key of
+    /// its own (a manifest, say) is sent again under the same one after an answer was lost. Refused for the condition alone, it
+    /// is sent again without: nothing rests on it.
     async fn put_once(
         &self,
         key: &ObjectKey,
@@ -84,7 +86,8 @@ impl S3Store {
         lock: Lock,
     ) -> Result<VersionId, StoreError> {
         let call = self.call(PUT, Some(key));
-        let conditional = self.conditional.load(Ordering::Relaxed);
+        let is_segment = matches!(Place::of(key), Some(Place::Segment(..)));
+        let conditional = is_segment && self.conditional.load(Ordering::Relaxed);
         let mut answer = self.send_put(key, body.clone(), md5, lock, conditional).await;
         if conditional && answer.as_ref().is_err_and(says_no_conditions) {
             self.conditional.store(false, Ordering::Relaxed);
