@@ -87,8 +87,7 @@ async fn take(
             tries += 1;
             continue;
         }
-        let reason = error.to_string();
-        let recording = run.record(&reason);
+        let recording = run.record(error.phrase());
         if tokio::time::timeout(RECORD_DURATION_MAX, recording).await.is_err() {
             context.warn(
                 "what was stored could not be recorded in time: the next run stores it again",
@@ -112,7 +111,10 @@ async fn read(
     let plan = run.plan();
     phase(context, Phase::Snapshot, None);
     let failed = |source| BackupError::Source { label: plan.label.clone(), source };
-    let dump = source::begin(source, context.cancel.clone()).await.map_err(failed)?;
+    let slices = run.previous_slices();
+    let previous =
+        |schema: &[u8], name: &[u8]| slices.get(&run.keyer().table_name(schema, name)).copied();
+    let dump = source::begin(source, &previous, context.cancel.clone()).await.map_err(failed)?;
     for warning in &dump.warnings {
         context.warn(format!("pg_dump: {warning}"));
     }

@@ -4,6 +4,7 @@
 //! in as a [`stonekeep_format::Clock`], and what it has to say goes out as [`events::Event`]s.
 
 pub mod backup;
+mod budget;
 pub mod check;
 pub mod context;
 pub mod events;

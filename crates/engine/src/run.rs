@@ -5,7 +5,6 @@
 //! again. The run knows nothing of where the pieces come from: `backup` takes them from PostgreSQL, a simulator from a model.
 
 mod attempt;
-mod budget;
 mod commit;
 mod destination;
 mod error;
@@ -16,7 +15,11 @@ mod prepare;
 mod state;
 mod suspicion;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -24,23 +27,21 @@ use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use serde::Serialize;
 use stonekeep_format::{
     codec::{Recipients, SegmentKeyer, seal},
-    ids::{ChainId, Label, MemberName, SegmentId, Seq, SnapshotId},
-    inventory::{Segment, SegmentKind},
+    ids::{ChainId, Label, MemberName, Nonce, SegmentId, Seq, SnapshotId},
+    inventory::{Segment, SegmentKind, TableTotals},
     manifest::Totals,
     signature::{Signer, Trust},
+    slicer::HEAP_SLICE_PAGES,
     tier::Tier,
 };
 use stonekeep_store::AppendStore;
 
-pub(crate) use self::attempt::chain_of;
+pub(crate) use self::attempt::{RUNNING, chain_of};
 use self::destination::{Destination, LAG_MAX, Name, Ready};
 pub(crate) use self::prepare::prepare;
-pub use self::{
-    budget::{Budget, Held},
-    commit::Contents,
-    error::BackupError,
-};
+pub use self::{commit::Contents, error::BackupError};
 use crate::Context;
+pub use crate::budget::Held;
 
 /// What to back up, and under which rules.
 #[derive(Debug, Clone)]
@@ -204,6 +205,15 @@ impl Run {
     #[must_use]
     pub fn keyer(&self) -> &SegmentKeyer {
         &self.0.keyer
+    }
+
+    /// Returns the pages of each table's slices in the last snapshot that is known, by its keyed name.
+    #[must_use]
+    pub fn previous_slices(&self) -> BTreeMap<Nonce, u32> {
+        let baseline = self.0.destinations.iter().find_map(|each| each.prepared.baseline.as_ref());
+        let tables = baseline.map_or(&[][..], |(_, tables)| tables);
+        let pages = |table: &TableTotals| table.slice_pages.unwrap_or(HEAP_SLICE_PAGES);
+        tables.iter().map(|table| (table.name, pages(table))).collect()
     }
 
     fn alive(&self) -> impl Iterator<Item = &Destination> {

@@ -21,21 +21,19 @@ use stonekeep_format::{
     manifest::{InventoryRef, Manifest},
 };
 use stonekeep_store::{ReadStore, StoreError};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinError,
-};
+use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::repository::Repository;
+use crate::{
+    budget::{Budget, Held},
+    repository::Repository,
+};
 
 /// Bytes of ciphertext and plaintext in memory at the same time (160 MiB, as a backup's default): four segments of the
 /// largest ordinary size being opened, and as many waiting.
 pub const READ_BUDGET_BYTES: u64 = 160 << 20;
 /// Segments on their way at the same time, beyond those that the budget holds back (8).
 pub const READ_AHEAD: usize = 8;
-/// One permit of the budget stands for this many bytes (64 KiB), so that any budget fits the semaphore's count.
-const GRAIN_BYTES: u64 = 64 << 10;
 
 /// Why a part of a snapshot cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -219,8 +217,7 @@ pub fn only(inventory: &Inventory, kind: SegmentKind) -> Result<&Segment, Segmen
 pub struct SegmentReader {
     store: Arc<dyn ReadStore>,
     identities: Arc<Identities>,
-    budget: Arc<Semaphore>,
-    budget_grains: u32,
+    budget: Budget,
 }
 
 impl std::fmt::Debug for SegmentReader {
@@ -233,7 +230,7 @@ impl std::fmt::Debug for SegmentReader {
 #[derive(Debug)]
 pub struct Opened {
     bytes: Bytes,
-    _held: OwnedSemaphorePermit,
+    _held: Held,
 }
 
 impl Opened {
@@ -248,9 +245,8 @@ impl SegmentReader {
     /// Reads from `repository` with `identities`, holding at most `budget_bytes` (one larger segment is taken alone).
     #[must_use]
     pub fn new(repository: &Repository, identities: Arc<Identities>, budget_bytes: u64) -> Self {
-        let budget_grains = grains(budget_bytes).max(1);
-        let budget = Arc::new(Semaphore::new(budget_grains as usize));
-        Self { store: Arc::clone(&repository.store), identities, budget, budget_grains }
+        let budget = Budget::new(budget_bytes);
+        Self { store: Arc::clone(&repository.store), identities, budget }
     }
 
     /// Fetches one segment and opens it.
@@ -305,18 +301,11 @@ impl SegmentReader {
         Ok(catalog)
     }
 
-    async fn hold(&self, segment: &Segment) -> OwnedSemaphorePermit {
-        let count =
-            grains(segment.bytes.saturating_add(segment.plain_bytes)).min(self.budget_grains);
-        let permit = Arc::clone(&self.budget).acquire_many_owned(count).await;
-        permit.expect("the semaphore is never closed")
+    async fn hold(&self, segment: &Segment) -> Held {
+        self.budget.hold(segment.bytes.saturating_add(segment.plain_bytes)).await
     }
 
-    async fn open_held(
-        &self,
-        segment: &Segment,
-        mut held: OwnedSemaphorePermit,
-    ) -> Result<Opened, SegmentError> {
+    async fn open_held(&self, segment: &Segment, mut held: Held) -> Result<Opened, SegmentError> {
         let sealed = get(&*self.store, &Named::from(segment)).await?;
         let (digest, plain_bytes, identities) =
             (segment.digest, segment.plain_bytes, Arc::clone(&self.identities));
@@ -326,15 +315,9 @@ impl SegmentReader {
             key: segment.key.clone(),
             source: Box::new(error),
         })?;
-        let surplus = held.num_permits().saturating_sub(grains(plain_bytes) as usize);
-        drop(held.split(surplus));
+        held.shrink(plain_bytes);
         Ok(Opened { bytes: Bytes::from(bytes), _held: held })
     }
-}
-
-/// Permits for `bytes`; 2²⁸ of them are 16 TiB, and within what a semaphore counts.
-fn grains(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(GRAIN_BYTES)).unwrap_or(u32::MAX).min(1 << 28)
 }
 
 fn check_catalog(catalog: &Catalog, manifest: &Manifest) -> Result<(), SegmentError> {

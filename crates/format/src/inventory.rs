@@ -104,6 +104,10 @@ pub struct TableTotals {
     pub rows: u64,
     /// Bytes of COPY text.
     pub plain_bytes: u64,
+    /// The pages of its slices, if they have more than [`HEAP_SLICE_PAGES`](crate::slicer::HEAP_SLICE_PAGES): the next
+    /// snapshot cuts at the same ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice_pages: Option<u32>,
 }
 
 /// Why an inventory cannot be used.

@@ -20,9 +20,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{ErrorKind, ids::MemberName};
 
-/// The size around which packs come out: 8 MiB, half of [`PACK_BYTES_MAX`].
-pub const PACK_BYTES_TARGET: u64 = 8 << 20;
-
 /// The largest pack that is made of more than one member: 16 MiB, as large as the largest slice.
 pub const PACK_BYTES_MAX: u64 = 16 << 20;
 

@@ -110,23 +110,33 @@ impl Dump {
     }
 }
 
+/// Returns the pages of a table's slices in the last snapshot, by schema and name.
+pub type PreviousSlices<'p> = dyn Fn(&[u8], &[u8]) -> Option<u32> + Sync + 'p;
+
 /// Locks, exports, reads the table of contents. Nothing was written anywhere when it returns.
 ///
 /// # Errors
 /// [`DumpError`].
-pub async fn begin(options: &SourceOptions, cancel: CancellationToken) -> Result<Dump, DumpError> {
+pub async fn begin(
+    options: &SourceOptions,
+    previous: &PreviousSlices<'_>,
+    cancel: CancellationToken,
+) -> Result<Dump, DumpError> {
     tokio::select! {
-        dump = begin_uncancelled(options) => dump,
+        dump = begin_uncancelled(options, previous) => dump,
         () = cancel.cancelled() => Err(DumpError::Cancelled),
     }
 }
 
-async fn begin_uncancelled(options: &SourceOptions) -> Result<Dump, DumpError> {
+async fn begin_uncancelled(
+    options: &SourceOptions,
+    previous: &PreviousSlices<'_>,
+) -> Result<Dump, DumpError> {
     let free = reading_session(&options.connect).await?;
     let info = preflight::examine(options, &free).await?;
     let deadline = Instant::now() + options.ddl_wait_max;
     loop {
-        let error = match try_begin(options, &free, &info).await {
+        let error = match try_begin(options, previous, &free, &info).await {
             Ok(dump) => return Ok(dump),
             Err(error) => error,
         };
@@ -143,10 +153,14 @@ async fn begin_uncancelled(options: &SourceOptions) -> Result<Dump, DumpError> {
 /// One try: all locks, the snapshot, the workers, the table of contents.
 async fn try_begin(
     options: &SourceOptions,
+    previous: &PreviousSlices<'_>,
     free: &Session,
     info: &SourceInfo,
 ) -> Result<Dump, DumpError> {
-    let (coordinator, listed) = lock_and_export(options, free, info).await?;
+    let (coordinator, mut listed) = lock_and_export(options, free, info).await?;
+    for table in &mut listed {
+        table.keep_slices(previous(&table.schema, &table.name));
+    }
     // From here on somebody may wait for our locks.
     let contents = tokio::select! {
         contents = describe(options, info, &coordinator, &listed) => contents?,

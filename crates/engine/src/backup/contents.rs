@@ -7,6 +7,7 @@ use stonekeep_format::{
     ids::RepositoryId,
     inventory::{SegmentKind, TableTotals},
     manifest::{Totals, Versions},
+    slicer::HEAP_SLICE_PAGES,
 };
 use stonekeep_postgres::{
     compare::archive_sequences,
@@ -19,7 +20,8 @@ use super::{
     members::Packer,
     upload::{Slot, Uploads},
 };
-use crate::run::{BackupError, BackupPlan, Budget, Contents, Copies, Piece, Run};
+use crate::budget::Budget;
+use crate::run::{BackupError, BackupPlan, Contents, Copies, Piece, Run};
 
 /// Checks and completes what was copied.
 pub(super) async fn complete(
@@ -209,7 +211,8 @@ fn table_totals(run: &Run, copied: &Copied) -> Vec<TableTotals> {
     let table = |(at, table): (usize, &source::SourceTable)| {
         let digest = copied.rows.get(&at).unwrap_or(&none);
         let name = run.keyer().table_name(&table.schema, &table.name);
-        TableTotals { name, rows: digest.rows, plain_bytes: digest.bytes }
+        let slice_pages = Some(table.slice_pages).filter(|pages| *pages > HEAP_SLICE_PAGES);
+        TableTotals { name, rows: digest.rows, plain_bytes: digest.bytes, slice_pages }
     };
     copied.dump.tables.iter().enumerate().map(table).collect()
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use stonekeep_format::{
     archive::COPY_TAIL,
     digest::{LargeObjectDigest, RowDigest, RowDigestKey, RowDigester},
-    slicer::{CutKey, CutRule, PageRange, SLICE_BYTES_MAX},
+    slicer::{CutKey, CutRule, PageRange},
 };
 use stonekeep_postgres::source::{Dump, DumpError, SourceTable, Unit, Worker};
 use tokio::task::JoinSet;
@@ -17,8 +17,9 @@ use super::{
 };
 use crate::{
     Context,
+    budget::Budget,
     events::Event,
-    run::{BackupError, Budget, Copies, Run},
+    run::{BackupError, Copies, RUNNING, Run},
 };
 
 /// How often what was stored is recorded although it is little (5 min).
@@ -86,7 +87,7 @@ pub(super) async fn copy(
         // Never ends.
         loop {
             context.clock.sleep(RECORD_INTERVAL).await;
-            run.record("running").await;
+            run.record(RUNNING).await;
         }
     };
     let all_done = async {
@@ -196,7 +197,7 @@ impl Shared {
             Some(_) => CutRule::AtMost,
             None => CutRule::ByContent(self.cut_key.clone()),
         };
-        let bytes_max = table.slice_bytes_max.max(SLICE_BYTES_MAX);
+        let bytes_max = table.slice_bytes_max();
         let mut slicer =
             Slicer::new(target, (rule, bytes_max), &self.key, &self.budget, &self.context);
         slicer.begin().await;

@@ -12,8 +12,9 @@ use stonekeep_format::{
 use super::upload::{Slot, Uploads};
 use crate::{
     Context,
+    budget::Budget,
     events::Event,
-    run::{BackupError, Budget, Held, Piece},
+    run::{BackupError, Held, Piece},
 };
 
 /// Rows between two progress events: some 10 ms of work.

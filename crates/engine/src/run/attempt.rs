@@ -1,6 +1,9 @@
 //! Records of what a run has stored, for the next one if this one breaks.
 
+use std::sync::Mutex;
+
 use bytes::Bytes;
+use futures_util::future::join_all;
 use stonekeep_format::{
     attempt::Attempt,
     ids::{Digest, SnapshotId},
@@ -19,47 +22,94 @@ use super::{
 };
 
 /// Segments after which a record is written (32): 256 MiB of heap, which is the most that a run that is killed stores in vain.
-pub(super) const RECORD_SEGMENTS: usize = 32;
+const RECORD_SEGMENTS: usize = 32;
+/// The reason in a record of a run that has not ended.
+pub(crate) const RUNNING: &str = "running";
+
+/// What a run has stored in one repository and no attempt record names yet.
+#[derive(Debug)]
+pub(super) struct Unrecorded {
+    segments: Mutex<Vec<Segment>>,
+    /// Held by whoever writes a record: how many segments there must be for the next.
+    due: tokio::sync::Mutex<usize>,
+}
+
+impl Unrecorded {
+    pub(super) fn new() -> Self {
+        Self { segments: Mutex::default(), due: tokio::sync::Mutex::new(RECORD_SEGMENTS) }
+    }
+
+    pub(super) fn add(&self, segment: Segment) {
+        locked(&self.segments).push(segment);
+    }
+
+    /// A manifest names them now.
+    pub(super) fn clear(&self) {
+        locked(&self.segments).clear();
+    }
+
+    fn len(&self) -> usize {
+        locked(&self.segments).len()
+    }
+}
 
 impl Run {
     /// Records in every repository what was stored there since the last record. `reason` is why the run ended, or `running`.
     /// A record that cannot be written is said, and costs storing the same again.
     pub async fn record(&self, reason: &str) {
+        let record = |destination| self.record_in(destination, reason, None);
+        join_all(self.0.destinations.iter().map(record)).await;
+    }
+
+    /// Records where enough was stored since the last record, and nobody is about to.
+    pub(super) async fn record_if_many(&self) {
         for destination in &self.0.destinations {
-            let stored = std::mem::take(&mut *locked(&destination.unrecorded));
-            if !stored.is_empty() {
-                self.record_in(destination, stored, reason, None).await;
+            if let Ok(due) = destination.unrecorded.due.try_lock()
+                && destination.unrecorded.len() >= *due
+            {
+                self.record_as(destination, RUNNING, None, due).await;
             }
         }
     }
 
-    /// Records where enough was stored since the last record.
-    pub(super) async fn record_if_many(&self) {
-        for destination in &self.0.destinations {
-            let stored = {
-                let mut unrecorded = locked(&destination.unrecorded);
-                if unrecorded.len() < RECORD_SEGMENTS {
-                    continue;
-                }
-                std::mem::take(&mut *unrecorded)
-            };
-            self.record_in(destination, stored, "running", None).await;
-        }
-    }
-
+    /// Records what was stored in one repository; `maybe` is a manifest that was sent and not answered.
     pub(super) async fn record_in(
         &self,
         destination: &Destination,
-        stored: Vec<Segment>,
         reason: &str,
         maybe: Option<ObjectKey>,
     ) {
-        if let Err(error) = self.put_record(destination, stored, reason, maybe).await {
-            self.0.context.warn(format!(
-                "cannot record in {} what was stored ({}): the next run stores it again",
-                destination.name,
-                chain_of(&error)
-            ));
+        let due = destination.unrecorded.due.lock().await;
+        if maybe.is_some() || destination.unrecorded.len() > 0 {
+            self.record_as(destination, reason, maybe, due).await;
+        }
+    }
+
+    /// What is recorded stays in the list until the record is there, whatever becomes of this call.
+    async fn record_as(
+        &self,
+        destination: &Destination,
+        reason: &str,
+        maybe: Option<ObjectKey>,
+        mut due: tokio::sync::MutexGuard<'_, usize>,
+    ) {
+        let segments = locked(&destination.unrecorded.segments).clone();
+        let count = segments.len();
+        match self.put_record(destination, segments, reason, maybe).await {
+            Ok(()) => {
+                let mut left = locked(&destination.unrecorded.segments);
+                let count = count.min(left.len());
+                left.drain(..count);
+                *due = RECORD_SEGMENTS;
+            }
+            Err(error) => {
+                *due = count + RECORD_SEGMENTS;
+                self.0.context.warn(format!(
+                    "cannot record in {} what was stored ({}): the next run stores it again",
+                    destination.name,
+                    chain_of(&error)
+                ));
+            }
         }
     }
 
@@ -107,7 +157,7 @@ impl Run {
             snapshot: self.0.id.clone(),
             started_at: locks.started_at,
             written_at,
-            reason: reason.chars().take(1000).collect(),
+            reason: reason.to_owned(),
             maybe,
             inventory: InventoryRef {
                 key: receipt.key,

@@ -19,7 +19,7 @@ use stonekeep_store::{
 
 use super::{
     BackupError, BackupReport, Copies, Outcome, Piece, Run,
-    destination::{Destination, locked},
+    destination::Destination,
     prepare::server_time,
     suspicion::{Sizes, shrunk},
 };
@@ -56,10 +56,7 @@ impl Run {
                     BackupError::Uncertain { key, .. } => Some(key.clone()),
                     _ => None,
                 };
-                let stored = std::mem::take(&mut *locked(&destination.unrecorded));
-                if maybe.is_some() || !stored.is_empty() {
-                    self.record_in(destination, stored, &error.to_string(), maybe).await;
-                }
+                self.record_in(destination, error.phrase(), maybe).await;
                 destination.fail(error, &self.0.context);
             }
         }
@@ -111,7 +108,7 @@ impl Committing<'_> {
         lock::check_skew(self.run.0.context.clock.now(), committed_at)?;
         let manifest = self.manifest(contents, (tier, suspicious), inventory, totals, committed_at);
         self.put_manifest(&manifest).await?;
-        locked(&self.destination.unrecorded).clear();
+        self.destination.unrecorded.clear();
         Ok(self.report(manifest, contents))
     }
 

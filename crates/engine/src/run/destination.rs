@@ -19,7 +19,7 @@ use stonekeep_format::{
 use stonekeep_store::{StoreError, put_fresh};
 use tokio_util::sync::CancellationToken;
 
-use super::{BackupError, known::Verdict, prepare::Prepared};
+use super::{BackupError, attempt::Unrecorded, known::Verdict, prepare::Prepared};
 use crate::{Context, events::Event};
 
 /// How long a repository may lag behind the others (2 min) before it is left out of the run: production's snapshot is held
@@ -31,8 +31,7 @@ pub(super) const LAG_MAX: Duration = Duration::from_secs(120);
 pub(super) struct Destination {
     pub(super) name: String,
     pub(super) prepared: Prepared,
-    /// What this run has stored and no attempt record names yet.
-    pub(super) unrecorded: Mutex<Vec<Segment>>,
+    pub(super) unrecorded: Unrecorded,
     put_bytes: AtomicU64,
     waiting_bytes: AtomicU64,
     behind_since: Mutex<Option<DateTime<Utc>>>,
@@ -67,7 +66,7 @@ impl Destination {
         Self {
             name,
             prepared,
-            unrecorded: Mutex::default(),
+            unrecorded: Unrecorded::new(),
             put_bytes: AtomicU64::new(0),
             waiting_bytes: AtomicU64::new(0),
             behind_since: Mutex::default(),
@@ -168,16 +167,12 @@ impl Destination {
         context: &Context,
     ) -> Option<Segment> {
         let bytes = ready.body.len() as u64;
-        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let put = async {
-            tokio::select! {
-                put = self.put_now(name, ready, since, context) => Some(put),
-                () = self.ended.cancelled() => None,
-            }
+        let _waiting = Waiting::begin(&self.waiting_bytes, bytes);
+        let outcome = tokio::select! {
+            put = self.put_now(name, ready, since, context) => put,
+            () = self.ended.cancelled() => return None,
         };
-        let outcome = put.await;
-        self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        match outcome? {
+        match outcome {
             Ok(segment) => Some(segment),
             Err(error) => {
                 self.fail(error, context);
@@ -225,7 +220,7 @@ impl Destination {
         };
         self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
         known.add(segment.clone());
-        locked(&self.unrecorded).push(segment.clone());
+        self.unrecorded.add(segment.clone());
         Ok(segment)
     }
 
@@ -245,6 +240,26 @@ impl Destination {
         if lag.to_std().is_ok_and(|lag| lag > LAG_MAX) {
             self.fail(BackupError::Behind { secs: LAG_MAX.as_secs() }, context);
         }
+    }
+}
+
+/// Bytes that wait for a repository, until this is dropped.
+#[derive(Debug)]
+struct Waiting<'a> {
+    count: &'a AtomicU64,
+    bytes: u64,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicU64, bytes: u64) -> Self {
+        count.fetch_add(bytes, Ordering::Relaxed);
+        Self { count, bytes }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

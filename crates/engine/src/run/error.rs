@@ -130,6 +130,12 @@ pub enum BackupError {
         /// The limit.
         secs: u64,
     },
+    /// Another run has the state.
+    #[error("another run of this database is at work with {path:?}: wait until it has ended")]
+    Busy {
+        /// The lock file.
+        path: PathBuf,
+    },
     /// The state directory cannot be used.
     #[error("cannot use {path:?} in the state directory")]
     State {
@@ -167,6 +173,21 @@ impl BackupError {
         matches!(self, Self::Source { source: DumpError::DdlInTheWay { .. }, .. })
     }
 
+    /// Returns it in words that hold no name, for a record that whoever may list the bucket can read.
+    pub(crate) const fn phrase(&self) -> &'static str {
+        match self {
+            Self::Source { .. } => "the database could not be read",
+            Self::Incomplete { .. } => "the dump was not complete",
+            Self::Cancelled => "stopped on request",
+            Self::TooSlow { .. } => "the run took too long",
+            Self::Uncertain { .. } => "the manifest got no answer",
+            Self::Store { .. } | Self::Repository(_) => "the bucket refused or did not answer",
+            Self::Behind { .. } | Self::NoRepositoryLeft => "the repository fell behind or failed",
+            Self::Lock(_) | Self::PromiseOutlivesLock { .. } => "a lock would have been too short",
+            _ => "an error on the writer's host",
+        }
+    }
+
     /// Returns what to do about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -178,6 +199,7 @@ impl BackupError {
                 ErrorKind::Unavailable
             }
             Self::Cancelled
+            | Self::Busy { .. }
             | Self::TooSlow { .. }
             | Self::Uncertain { .. }
             | Self::Behind { .. }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use rand::seq::IteratorRandom as _;
 use stonekeep_format::{
     ids::SegmentId,
     inventory::{Segment, SegmentKind},
@@ -27,6 +28,8 @@ struct State {
     usable: HashMap<SegmentId, Segment>,
     /// Of content that must be stored anew: since when it has stood.
     since: HashMap<SegmentId, DateTime<Utc>>,
+    /// If a document was found wrong: what was not looked at since then is asked for.
+    doubted_at: Option<DateTime<Utc>>,
 }
 
 /// What to do with a piece.
@@ -85,8 +88,25 @@ impl Known {
             return Verdict::Store(Some(segment.since));
         }
         let asked = (now - segment.checked_at).to_std().unwrap_or(Duration::ZERO);
+        let is_doubted = state.doubted_at.is_some_and(|at| segment.checked_at < at);
         let segment = segment.clone();
-        if asked > ASKED_DURATION_MAX { Verdict::Ask(segment) } else { Verdict::Reuse(segment) }
+        if is_doubted || asked > ASKED_DURATION_MAX {
+            Verdict::Ask(segment)
+        } else {
+            Verdict::Reuse(segment)
+        }
+    }
+
+    /// Returns some of the segments that documents say are locked at least so, by chance.
+    pub(super) fn sample(&self, count: usize, needed: &Lock) -> Vec<Segment> {
+        let state = self.locked();
+        let usable = state.usable.values().filter(|each| each.lock.satisfies(needed));
+        usable.choose_multiple(&mut rand::rng(), count).into_iter().cloned().collect()
+    }
+
+    /// Names no segment any more that was not looked at since `at`.
+    pub(super) fn doubt(&self, at: DateTime<Utc>) {
+        self.locked().doubted_at = Some(at);
     }
 
     /// Forgets a segment that is not there as documents say.
@@ -164,6 +184,20 @@ mod tests {
         let known = Known::new([held.clone()], &BTreeSet::new(), false);
         assert_eq!(judge(&known, &held, 100, 24), Verdict::Reuse(held.clone()));
         assert_eq!(judge(&known, &held, 100, 25), Verdict::Ask(held));
+    }
+
+    #[test]
+    fn once_in_doubt_everything_is_asked_for_that_was_not_looked_at_since() {
+        let held = segment(1, 0, 1000);
+        let known = Known::new([held.clone()], &BTreeSet::new(), false);
+        let needed = |until| Lock { mode: LockMode::Compliance, retain_until: at(until) };
+        assert_eq!(known.sample(16, &needed(1000)), std::slice::from_ref(&held));
+        assert_eq!(known.sample(16, &needed(1001)), []);
+        known.doubt(at(1));
+        assert_eq!(judge(&known, &held, 100, 1), Verdict::Ask(held));
+        let seen = segment(1, 1, 1000);
+        known.add(seen.clone());
+        assert_eq!(judge(&known, &seen, 100, 1), Verdict::Reuse(seen));
     }
 
     #[test]

@@ -4,12 +4,13 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::try_join_all;
 use stonekeep_format::{
     chain::Position,
     codec::Recipients,
     genesis::LockBy,
     ids::{ChainId, Seq, SnapshotId},
-    inventory::TableTotals,
+    inventory::{Segment, TableTotals},
     key::{ObjectKey, Place},
     lock::{self, LockMode},
     manifest::{Link, Totals},
@@ -26,6 +27,9 @@ use super::{
     state::State,
 };
 use crate::{Context, repository::Repository};
+
+/// Segments that are looked at before documents are relied on (16): of a bucket that has lost a fifth, 97 runs in 100 see it.
+const LOOKS: usize = 16;
 
 /// What a run has decided for one repository.
 #[derive(Debug)]
@@ -82,6 +86,8 @@ pub(crate) async fn prepare(
     };
     // What cannot be locked is said before anything is read.
     locks.of_content(Some(DateTime::<Utc>::MIN_UTC))?;
+    let known = Known::new(past.named, &plan.distrusted, plan.fresh);
+    look_at_some(&*store, &known, &locks, context).await?;
     Ok(Prepared {
         repository,
         state,
@@ -91,9 +97,40 @@ pub(crate) async fn prepare(
         tier,
         locks,
         clock: ServerClock(started_at - now),
-        known: Known::new(past.named, &plan.distrusted, plan.fresh),
+        known,
         baseline: past.baseline,
     })
+}
+
+/// Documents say what is there, and are relied on for a day. So some of it is looked at: if a server has lost its objects, or
+/// somebody with the power to has removed them, it shows now.
+async fn look_at_some(
+    store: &dyn AppendStore,
+    known: &Known,
+    locks: &Locks,
+    context: &Context,
+) -> Result<(), BackupError> {
+    let look = |segment: Segment| async move {
+        match store.retention(&segment.key, &segment.version_id).await {
+            Ok(Some(lock)) if lock.satisfies(&segment.lock) => Ok(None),
+            Ok(_) | Err(StoreError::NotFound { .. }) => Ok(Some(segment.key)),
+            Err(source) => {
+                Err(BackupError::Store { action: "ask for the lock of a segment", source })
+            }
+        }
+    };
+    let here = known
+        .sample(LOOKS, &locks.needed())
+        .into_iter()
+        .filter(|each| each.bucket == *store.bucket());
+    let looks = try_join_all(here.map(look)).await?;
+    if let Some(key) = looks.into_iter().flatten().next() {
+        context.warn(format!(
+            "{key} is not there, or not locked as it was: every segment is asked for before it is named again"
+        ));
+        known.doubt(locks.started_at);
+    }
+    Ok(())
 }
 
 /// Reads the storage server's clock.

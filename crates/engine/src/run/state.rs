@@ -4,7 +4,7 @@
 //! what is not signed by our own key counts for nothing. Losing it costs a full snapshot and a new chain, never a wrong one.
 
 use std::{
-    fs,
+    fs::{self, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -26,21 +26,30 @@ use crate::Context;
 /// The key of a manifest that was sent and not answered.
 const PENDING_FILE: &str = "pending";
 
+/// Whoever has it locked may write here.
+const LOCK_FILE: &str = "lock";
+
 /// The state of one label in one repository.
 #[derive(Debug)]
 pub(super) struct State {
     dir: PathBuf,
     clock: Arc<dyn Clock>,
     list: Mutex<CopiedObjects>,
+    /// Locked while the run lasts; the system lets it go whatever ends the process.
+    _turn: fs::File,
 }
 
 impl State {
     /// Opens the state, or begins it in an empty directory.
+    ///
+    /// # Errors
+    /// [`BackupError::Busy`] if another run has it; [`BackupError::State`].
     pub(super) fn open(
         dir: &Path,
         bucket: &BucketName,
         context: &Context,
     ) -> Result<Self, BackupError> {
+        let turn = take_turn(dir)?;
         let path = dir.join(VERSIONS_FILE);
         let list = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| {
@@ -51,8 +60,12 @@ impl State {
             }
             Err(error) => return Err(failed(&path)(error)),
         };
-        let state =
-            Self { dir: dir.to_owned(), clock: Arc::clone(&context.clock), list: Mutex::new(list) };
+        let state = Self {
+            dir: dir.to_owned(),
+            clock: Arc::clone(&context.clock),
+            list: Mutex::new(list),
+            _turn: turn,
+        };
         state.save()?;
         Ok(state)
     }
@@ -129,6 +142,20 @@ impl State {
     }
 }
 
+fn take_turn(dir: &Path) -> Result<fs::File, BackupError> {
+    let path = dir.join(LOCK_FILE);
+    let open = || {
+        fs::create_dir_all(dir)?;
+        fs::File::create(&path)
+    };
+    let file = open().map_err(failed(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(BackupError::Busy { path }),
+        Err(TryLockError::Error(source)) => Err(failed(&path)(source)),
+    }
+}
+
 /// Writes a file whole or not at all, and through to the disk.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(path);
@@ -178,8 +205,11 @@ mod tests {
         let context = Context { clock: Arc::new(StillClock::new(now)), ..context() };
         let bucket = "vault".parse().expect("a bucket");
         let state = State::open(dir.path(), &bucket, &context).expect("begun");
+        let busy = State::open(dir.path(), &bucket, &context);
+        assert!(matches!(busy, Err(BackupError::Busy { .. })), "{busy:?}");
         state.keep(&receipt(1, "2026-11-20T00:00:00Z"), b"old").expect("kept");
         state.keep(&receipt(2, "2026-11-22T00:00:00Z"), b"new").expect("kept");
+        drop(state);
         let state = State::open(dir.path(), &bucket, &context).expect("opened");
         let read = |n: u128| {
             let store = state.store().expect("a store");

@@ -52,7 +52,12 @@ mod tests {
     use super::*;
 
     fn table(name: u8, rows: u64) -> TableTotals {
-        TableTotals { name: Nonce::from_bytes([name; 16]), rows, plain_bytes: rows * 10 }
+        TableTotals {
+            name: Nonce::from_bytes([name; 16]),
+            rows,
+            plain_bytes: rows * 10,
+            slice_pages: None,
+        }
     }
     fn compare(before: &[TableTotals], now: &[TableTotals]) -> Option<String> {
         let totals = |tables: &[TableTotals]| Totals {

@@ -182,6 +182,7 @@ fn contents(run: &Run, segments: Vec<Copies>, tables: &[&str]) -> Contents {
         name: run.keyer().table_name(b"public", text.get(..1).unwrap_or_default().as_bytes()),
         rows: text.len() as u64,
         plain_bytes: text.len() as u64,
+        slice_pages: None,
     };
     let tables: Vec<TableTotals> = tables.iter().map(rows).collect();
     let totals = Totals {
@@ -268,6 +269,22 @@ async fn a_lost_or_distrusted_segment_is_stored_again() {
 }
 
 #[tokio::test]
+async fn a_bucket_that_lost_its_segments_is_noticed_by_the_next_run() {
+    let world = World::weekly().await;
+    world.snapshot(&["a", "b", "c"]).await;
+    let first = world.row_segments().await;
+    for segment in world.named().await {
+        assert!(world.store.lose(&segment.key, &segment.version_id));
+    }
+    world.pass(HOUR);
+    world.snapshot(&["a", "b", "c"]).await;
+    for (now, first) in world.row_segments().await.iter().zip(&first) {
+        assert_ne!(now.key, first.key);
+        assert!(world.store.retention(&now.key, &now.version_id).await.is_ok());
+    }
+}
+
+#[tokio::test]
 async fn fresh_reuses_nothing() {
     let mut world = World::weekly().await;
     world.snapshot(&["a"]).await;
@@ -338,8 +355,7 @@ async fn a_planted_segment_is_never_named() {
     // Over the segment, and beside it under the same id.
     world.store.plant(&first[0].key, Bytes::from_static(b"planted"));
     let class = stonekeep_format::lock::Class::MAX;
-    let beside =
-        ObjectKey::segment(class, first[0].id, stonekeep_format::ids::Nonce::from_bytes([9; 16]));
+    let beside = ObjectKey::segment(class, first[0].id, Nonce::from_bytes([9; 16]));
     world.store.plant(&beside, Bytes::from_static(b"planted"));
     world.pass(HOUR * 30);
     world.snapshot(&["a"]).await;
@@ -415,8 +431,7 @@ async fn a_manifest_that_got_no_answer_is_no_fork_when_it_shows() {
     world.store.hide(&key, &version.version_id);
     let run = world.begin().await;
     world.keep_all(&run, &["c"]).await.expect("stored");
-    let segment = world.named().await.remove(0);
-    run.record_in(&run.0.destinations[0], vec![segment], "no answer", Some(key)).await;
+    run.record_in(&run.0.destinations[0], "no answer", Some(key)).await;
     for _ in 0..3 {
         world.pass(HOUR);
         world.snapshot(&["d"]).await;

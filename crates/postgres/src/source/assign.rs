@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stonekeep_format::{
     pack::{PACK_BYTES_MAX, pack_groups},
-    slicer::{PageRange, page_ranges, slice_pages},
+    slicer::{PageRange, page_ranges},
 };
 
 use super::{LargeObject, SourceTable, Worker};
@@ -92,7 +92,7 @@ fn packs(tables: &[SourceTable]) -> Vec<(u64, Unit)> {
 
 /// A table above half of a worker's share is divided, at multiples of its slice so that slices stay what they are.
 fn regions(at: usize, table: &SourceTable, total: u64, jobs: usize) -> Vec<(u64, Unit)> {
-    let slice = slice_pages(table.pages);
+    let slice = table.slice_pages;
     let share = total / jobs as u64 / 2;
     let parts = if table.bytes > share { u32::try_from(jobs).unwrap_or(1) } else { 1 };
     let step = (table.pages / parts / slice + 1) * slice;

@@ -29,8 +29,8 @@ pub struct SourceTable {
     pub condition: Option<String>,
     /// Its file in the archive.
     pub member: MemberName,
-    /// The longest slice of it.
-    pub slice_bytes_max: usize,
+    /// The pages of its slices, if it is read by pages.
+    pub slice_pages: u32,
     /// Schema and name, quoted.
     pub(super) sql_name: String,
     sql_columns: String,
@@ -47,6 +47,17 @@ impl SourceTable {
     #[must_use]
     pub fn display_name(&self) -> String {
         format!("{}.{}", String::from_utf8_lossy(&self.schema), String::from_utf8_lossy(&self.name))
+    }
+
+    /// Returns how long a slice of it may be, in bytes of plaintext.
+    #[must_use]
+    pub const fn slice_bytes_max(&self) -> usize {
+        slicer::slice_bytes_max(self.slice_pages)
+    }
+
+    /// Keeps the slices that the table had in the last snapshot, unless its size is far from what it was.
+    pub(super) fn keep_slices(&mut self, previous: Option<u32>) {
+        self.slice_pages = slicer::slice_pages_kept(self.pages, previous);
     }
 
     /// Returns the statement that prints its rows, or those of some pages. `ONLY`, or the rows of inheritance children would
@@ -112,7 +123,7 @@ fn table(row: &Row) -> Result<SourceTable, DumpError> {
         columns: columns.into_iter().map(String::into_bytes).collect(),
         condition: condition.filter(|condition| !condition.is_empty()),
         member: stonekeep_format::archive::table_member(oid),
-        slice_bytes_max: slicer::slice_bytes_max(slicer::slice_pages(pages)),
+        slice_pages: slicer::slice_pages(pages),
         sql_name: text("sql_name")?,
         sql_columns: text("sql_columns")?,
         pages,

@@ -1,4 +1,4 @@
-//! The bound on memory: a semaphore over plaintext, ciphertext and PUTs in flight.
+//! The bound on memory: a semaphore over plaintext and ciphertext on their way, of a backup or of a restore.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// One permit stands for this many bytes (64 KiB), so that a budget of any size fits the semaphore's count.
 const GRAIN_BYTES: u64 = 64 << 10;
 
-/// The bytes that a run may hold at the same time.
+/// The bytes that may be held at the same time.
 #[derive(Debug, Clone)]
-pub struct Budget {
+pub(crate) struct Budget {
     semaphore: Arc<Semaphore>,
     total: u32,
 }
@@ -20,15 +20,14 @@ pub struct Held(OwnedSemaphorePermit);
 
 impl Budget {
     /// Allows `bytes` at a time.
-    pub fn new(bytes: u64) -> Self {
+    pub(crate) fn new(bytes: u64) -> Self {
         let total = grains(bytes).max(1);
         Self { semaphore: Arc::new(Semaphore::new(total as usize)), total }
     }
 
     /// Waits until `bytes` may be held, or, if that is more than there is, until nothing else is: a row larger than the
     /// budget is taken alone. Whoever calls this holds nothing, so no two can wait for each other.
-    #[expect(clippy::missing_panics_doc, reason = "the semaphore is never closed")]
-    pub async fn hold(&self, bytes: u64) -> Held {
+    pub(crate) async fn hold(&self, bytes: u64) -> Held {
         let count = grains(bytes).min(self.total);
         let permit = Arc::clone(&self.semaphore).acquire_many_owned(count).await;
         Held(permit.expect("the semaphore is never closed"))
