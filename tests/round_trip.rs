@@ -37,6 +37,12 @@ fn a_database_of_every_kind_comes_back_equal_by_all_three_ways() {
     let source = Database::create("every_kind", &script);
     let installation = Installation::create(&source);
     installation.backup();
+    let stored = segments(&installation);
+    // What is restored is a snapshot that names what an earlier one has stored.
+    source.query("CREATE TABLE added_later AS SELECT generate_series(1, 100) AS i");
+    installation.backup();
+    let (stored, put_later) = (stored, segments(&installation) - stored);
+    assert!((3..=stored / 2).contains(&put_later), "{put_later} after {stored}");
 
     let restored = Database::to_restore("restored");
     make_roles(&restored);
@@ -59,6 +65,10 @@ fn a_database_of_every_kind_comes_back_equal_by_all_three_ways() {
     let by_hand = Database::to_restore("by_hand");
     stock_restore(&installation, "by_hand", &by_hand);
     assert_equal(&source, &by_hand);
+}
+
+fn segments(installation: &Installation) -> usize {
+    installation.versions().iter().filter(|(key, _)| key.contains("/segments/")).count()
 }
 
 fn stock_restore(installation: &Installation, dir: &str, target: &Database) {
