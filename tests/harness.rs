@@ -337,8 +337,21 @@ impl Installation {
         headers: &[&str],
         body: &str,
     ) -> (u16, String) {
+        self.s3_in(&self.bucket, user, method, path_and_query, headers, body)
+    }
+
+    /// The same in another bucket.
+    pub(crate) fn s3_in(
+        &self,
+        bucket: &str,
+        user: User,
+        method: &str,
+        path_and_query: &str,
+        headers: &[&str],
+        body: &str,
+    ) -> (u16, String) {
         let (id, secret) = user.keys();
-        let url = format!("{}/{}{path_and_query}", self.endpoint, self.bucket);
+        let url = format!("{}/{bucket}{path_and_query}", self.endpoint);
         let mut curl = Command::new("curl");
         curl.args([
             "-s",

@@ -13,4 +13,5 @@ mod refusals;
 mod reuse;
 mod round_trip;
 mod secrets;
+mod tier_buckets;
 mod tls;

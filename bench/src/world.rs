@@ -1,7 +1,7 @@
 //! A repository in memory, its writer and its readers.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -10,11 +10,12 @@ use stonekeep_engine::{
     Context,
     events::Silence,
     history::History,
-    init::{InitError, InitPlan, init},
+    init::{Buckets, InitError, InitPlan, init},
     lifecycle,
     list::{ListError, list},
     repository::{Repository, RepositoryError},
     run::{self, BackupError, BackupPlan, BackupReport, Contents, Copies, Piece, Run, Target},
+    stores::Stores,
     verify::{VerifyError, verify},
 };
 use stonekeep_format::{
@@ -90,8 +91,8 @@ impl World {
         grace_days: u32,
     ) -> Result<Self, WorldError> {
         let clock = Arc::new(StillClock::new(at));
-        let bucket: stonekeep_format::ids::BucketName = "simulated".parse().expect("a valid name");
-        let store = MemoryStore::new(bucket.clone(), Arc::clone(&clock) as _).in_large_pages();
+        let bucket = "simulated".parse().expect("a valid name");
+        let store = MemoryStore::new(bucket, Arc::clone(&clock) as _).in_large_pages();
         let context = Context {
             clock: Arc::clone(&clock) as _,
             listener: Arc::new(Silence),
@@ -108,7 +109,6 @@ impl World {
             signer_public_lines: vec![line],
             recipients: recipients.clone(),
             tiers: tiers.clone(),
-            bucket,
             policy_json: None,
             lock_mode: LockMode::Compliance,
             owner: owner.clone(),
@@ -116,9 +116,8 @@ impl World {
         let sign = |namespace, message: &[u8]| {
             signer.sign(namespace, message).map_err(|error| error.to_string())
         };
-        init(&init_plan, Arc::new(store.clone()), &sign, &context)
-            .await
-            .map_err(WorldError::Init)?;
+        let buckets = Buckets { main: Arc::new(store.clone()), of_tiers: BTreeMap::new() };
+        init(&init_plan, &buckets, &sign, &context).await.map_err(WorldError::Init)?;
         let rules = lifecycle::rules(lock::cap(longest), grace_days);
         store.put_lifecycle(&rules).await.map_err(WorldError::Store)?;
         let plan = BackupPlan {
@@ -201,6 +200,7 @@ impl World {
         let target = Target {
             name: "simulated".to_owned(),
             store: Arc::new(self.store.clone()),
+            tiers: BTreeMap::new(),
             genesis: None,
             state_dir: None,
         };
@@ -243,10 +243,10 @@ impl World {
     /// # Errors
     /// [`WorldError`]: they cannot even look.
     pub async fn alarms(&self) -> Result<Vec<String>, WorldError> {
-        let repository =
-            Repository::open(Arc::new(self.store.clone()), &self.plan.owner, &self.context)
-                .await
-                .map_err(WorldError::Read)?;
+        let stores = Stores::new(Arc::new(self.store.clone()), Vec::new());
+        let repository = Repository::open(stores, &self.plan.owner, &self.context)
+            .await
+            .map_err(WorldError::Read)?;
         let listed = list(&repository, &self.context).await.map_err(WorldError::List)?;
         let mut alarms = Vec::new();
         for label in &listed.labels {

@@ -162,8 +162,11 @@ impl DaemonConfig {
             repositories,
         )?;
         self.check_recipients()?;
-        let tiers = self.tiers.iter().map(|tier| tier.name.as_str());
-        self.check_names("[[tier]]", "one with name, every and keep", "tiers", tiers)?;
+        let tiers = || self.tiers.iter().map(|tier| tier.name.as_str());
+        self.check_names("[[tier]]", "one with name, every and keep", "tiers", tiers())?;
+        for repository in &self.repositories {
+            repository.check_tiers(&self.path, tiers())?;
+        }
         let databases = self.databases.iter().map(|database| database.name.as_str());
         self.check_names("[[database]]", "one with name and url", "databases", databases)
     }

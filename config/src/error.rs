@@ -93,6 +93,16 @@ pub enum ConfigError {
         /// The names it has, separated by commas.
         known: String,
     },
+    /// The tiers' buckets do not go with who names the locks.
+    #[error("{}: repository {repository:?}: {what}", path.display())]
+    TierBuckets {
+        /// The file.
+        path: PathBuf,
+        /// The repository.
+        repository: String,
+        /// What is wrong, and what to do.
+        what: String,
+    },
     /// The list of distrusted segments has a line that is no id.
     #[error("{}, line {line}: not a segment id (64 hexadecimal digits, as `stonekeep verify` prints them)", path.display())]
     Distrust {

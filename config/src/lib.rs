@@ -24,5 +24,5 @@ pub use database::{DatabaseConfig, TlsMode};
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use reader::ReaderConfig;
-pub use repository::RepositoryConfig;
+pub use repository::{RepositoryConfig, RepositoryTier};
 pub use url::DatabaseUrl;

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use stonekeep_format::genesis::LockBy;
 
-use crate::{ConfigError, RepositoryConfig, daemon::parse, file, repository};
+use crate::{
+    ConfigError, RepositoryConfig, daemon::parse, file, repository, repository::RepositoryTier,
+};
 
 /// What `stonekeep` is told by its file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -47,6 +50,10 @@ impl ReaderConfig {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let config = Self { path: path.to_owned(), ..parse(path, &file::read_text(path)?)? };
         config.repository(None)?;
+        for repository in &config.repositories {
+            // Which tiers there are, the genesis says.
+            repository.check_tiers(path, std::iter::empty())?;
+        }
         Ok(config)
     }
 
@@ -110,7 +117,16 @@ fn render_repository(text: &mut String, repository: &RepositoryConfig) {
     if let Some(ca_file) = &repository.ca_file {
         add("ca_file", path_value(ca_file));
     }
+    if repository.lock_by == LockBy::BucketDefault {
+        add("lock", "bucket-default".into());
+    }
     text.push_str(CREDENTIALS);
+    for RepositoryTier { name, bucket } in &repository.tiers {
+        text.push_str("[[repository.tier]]\n");
+        for (field, value) in [("name", name.as_str()), ("bucket", bucket.as_str())] {
+            text.push_str(&format!("{field} = {}\n", toml::Value::from(value)));
+        }
+    }
 }
 
 /// Paths that are not UTF-8 cannot stand in TOML; they come from TOML or the command line of a person, who will see it.

@@ -1,9 +1,12 @@
 //! `[[repository]]`: where the snapshots lie. The same in both files.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Deserializer, de::Error};
-use stonekeep_format::{ids::BucketName, lock::LockMode};
+use stonekeep_format::{genesis::LockBy, ids::BucketName, lock::LockMode};
 
 use crate::{ConfigError, Environment, defaults, file};
 
@@ -27,9 +30,12 @@ pub struct RepositoryConfig {
     pub path_style: bool,
     /// Certificates (PEM) to trust besides the system's.
     pub ca_file: Option<PathBuf>,
-    /// Who names the locks' dates.
-    #[serde(default, rename = "lock")]
+    /// Who names the locks' dates: the writer on each PUT, or the bucket.
+    #[serde(default = "per_object", rename = "lock")]
     pub lock_by: LockBy,
+    /// With `bucket-default`: the bucket of each tier.
+    #[serde(default, rename = "tier")]
+    pub tiers: Vec<RepositoryTier>,
     /// Whether a right to bypass locks may exist: `COMPLIANCE` (the default; nobody can) or `GOVERNANCE`. Signed into the
     /// genesis by `stonekeep init`, which is the only one to read it here.
     #[serde(default = "compliance")]
@@ -40,13 +46,14 @@ pub struct RepositoryConfig {
     pub credentials_file: Option<PathBuf>,
 }
 
-/// Who names the retain-until date of what is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LockBy {
-    /// The writer, on each PUT.
-    #[default]
-    PerObject,
+/// The bucket of one tier.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryTier {
+    /// The name of the `[[tier]]`.
+    pub name: String,
+    /// The bucket, whose default retention locks what is put there.
+    pub bucket: BucketName,
 }
 
 impl RepositoryConfig {
@@ -60,6 +67,39 @@ impl RepositoryConfig {
     ) -> Result<Option<&Path>, ConfigError> {
         let Some(path) = self.credentials_file.as_deref() else { return Ok(None) };
         file::open_private(path, environment).map(|_| Some(path))
+    }
+
+    /// Checks that each of these tiers has a bucket if buckets name the locks, and none has one if they do not.
+    ///
+    /// # Errors
+    /// [`ConfigError::TierBuckets`].
+    pub(crate) fn check_tiers<'t>(
+        &self,
+        path: &Path,
+        mut tiers: impl Iterator<Item = &'t str>,
+    ) -> Result<(), ConfigError> {
+        let wrong = |what: String| {
+            let (path, repository) = (path.to_owned(), self.name.clone());
+            Err(ConfigError::TierBuckets { path, repository, what })
+        };
+        if self.lock_by == LockBy::PerObject {
+            return match self.tiers.first() {
+                None => Ok(()),
+                Some(_) => {
+                    wrong("[[repository.tier]] goes with lock = \"bucket-default\" only".to_owned())
+                }
+            };
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = self.tiers.iter().find(|tier| !seen.insert(&tier.name)) {
+            return wrong(format!("two [[repository.tier]] are named {:?}", twice.name));
+        }
+        match tiers.find(|tier| !self.tiers.iter().any(|each| each.name == *tier)) {
+            None => Ok(()),
+            Some(tier) => wrong(format!(
+                "tier {tier:?} has no bucket: add a [[repository.tier]] with name = {tier:?} and bucket"
+            )),
+        }
     }
 
     /// Reads the copy of the genesis, if one is named.
@@ -99,18 +139,8 @@ pub(crate) fn named<'r>(
     })
 }
 
-impl<'de> Deserialize<'de> for LockBy {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        match String::deserialize(from)?.as_str() {
-            "per-object" => Ok(Self::PerObject),
-            "bucket-default" => Err(D::Error::custom(
-                "lock = \"bucket-default\" comes in a later version; this one knows lock = \"per-object\"",
-            )),
-            other => {
-                Err(D::Error::custom(format!("lock = {other:?} is unknown; give \"per-object\"")))
-            }
-        }
-    }
+const fn per_object() -> LockBy {
+    LockBy::PerObject
 }
 
 const fn compliance() -> LockMode {

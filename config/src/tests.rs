@@ -181,12 +181,7 @@ fn wrong_values_are_refused_with_line_and_column() {
         ),
         ("# jobs = 4", "jobs = 400", "400", "1 to 64"),
         (r#"# memory_budget = "160MiB""#, r#"memory_budget = "1MiB""#, r#""1MiB""#, "64MiB"),
-        (
-            r#"# lock = "per-object""#,
-            r#"lock = "bucket-default""#,
-            r#""bucket-default""#,
-            "later version",
-        ),
+        (r#"# lock = "per-object""#, r#"lock = "per-day""#, r#""per-day""#, "`bucket-default`"),
         (r#"# prefix = "stonekeep""#, r#"prefix = "/stonekeep/""#, r#""/stonekeep/""#, "prefix"),
         ("signer_file =", "signerfile =", "signerfile =", "unknown field `signerfile`"),
         ("keep = ", "keeps = ", "keeps = ", "unknown field `keeps`"),
@@ -297,5 +292,38 @@ proptest! {
         if let Err(error) = load_daemon(&text.into_iter().collect::<String>()) {
             prop_assert!(!error.to_string().is_empty() && error.kind() != ErrorKind::Internal);
         }
+    }
+}
+
+/// The example with a bucket for each of these tiers.
+fn with_tier_buckets(tiers: &[&str]) -> String {
+    let buckets: String = tiers
+        .iter()
+        .map(|name| format!("[[repository.tier]]\nname = {name:?}\nbucket = \"acme-{name}\"\n"))
+        .collect();
+    let text = changed(r#"# lock = "per-object""#, r#"lock = "bucket-default""#);
+    text.replacen("[[tier]]", &format!("{buckets}[[tier]]"), 1)
+}
+
+#[test]
+fn buckets_that_name_the_locks_are_one_for_each_tier() {
+    let config = load_daemon(&with_tier_buckets(&["hourly", "daily", "monthly"])).expect("loads");
+    let repository = &config.repositories()[0];
+    assert_eq!(repository.tiers.len(), 3);
+    let rendered = ReaderConfig::render(Path::new("/x/allowed_signers"), config.repositories());
+    let reader = load_reader(&rendered).expect("loads");
+    let Ok(Whereabouts::Bucket(read)) = reader.repository(None) else { panic!("a bucket") };
+    assert_eq!((read.lock_by, &read.tiers), (repository.lock_by, &repository.tiers));
+
+    for (text, said) in [
+        (with_tier_buckets(&["hourly", "daily"]), "\"monthly\" has no bucket"),
+        (with_tier_buckets(&["hourly", "hourly", "daily", "monthly"]), "two [[repository.tier]]"),
+        (
+            with_tier_buckets(&["hourly"]).replace("lock = \"bucket-default\"", ""),
+            "goes with lock = \"bucket-default\"",
+        ),
+    ] {
+        let error = load_daemon(&text).expect_err("refused").to_string();
+        assert!(error.contains(said), "{error}");
     }
 }

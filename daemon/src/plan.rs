@@ -1,6 +1,9 @@
 //! From the configuration to what the engine takes.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use secrecy::ExposeSecret;
 use stonekeep_config::{DaemonConfig, DatabaseConfig, Environment, password::Login};
@@ -24,6 +27,7 @@ pub(crate) struct Stores(Vec<Opened>);
 struct Opened {
     name: String,
     store: Arc<dyn AppendStore>,
+    tiers: BTreeMap<String, Arc<dyn AppendStore>>,
     genesis: Option<Vec<u8>>,
 }
 
@@ -68,13 +72,23 @@ impl<'c> Shared<'c> {
     pub(crate) async fn stores(&self) -> Result<Stores, Failure> {
         let mut stores = Vec::new();
         for repository in self.config.repositories() {
-            let options = options::s3(repository, repository.credentials_file(self.environment)?);
-            let failed =
-                |source| Failure::Store { name: repository.name.clone(), source: Box::new(source) };
-            let store = S3Store::open(options, Arc::new(SystemClock)).await.map_err(failed)?;
+            let credentials = repository.credentials_file(self.environment)?;
+            let open = async |options| {
+                let opened = S3Store::open(options, Arc::new(SystemClock)).await;
+                let store = opened.map_err(|source| Failure::Store {
+                    name: repository.name.clone(),
+                    source: Box::new(source),
+                })?;
+                Ok::<Arc<dyn AppendStore>, Failure>(Arc::new(store))
+            };
+            let mut tiers = BTreeMap::new();
+            for (name, options) in options::s3_of_tiers(repository, credentials) {
+                tiers.insert(name, open(options).await?);
+            }
             stores.push(Opened {
                 name: repository.name.clone(),
-                store: Arc::new(store),
+                store: open(options::s3(repository, credentials)).await?,
+                tiers,
                 genesis: repository.genesis()?.map(String::into_bytes),
             });
         }
@@ -83,9 +97,10 @@ impl<'c> Shared<'c> {
 
     /// Says where the snapshots of a database go, and where its writer keeps what it may not read back.
     pub(crate) fn targets(&self, stores: &Stores, database: &DatabaseConfig) -> Vec<Target> {
-        let target = |Opened { name, store, genesis }: &Opened| Target {
+        let target = |Opened { name, store, tiers, genesis }: &Opened| Target {
             name: name.clone(),
             store: Arc::clone(store),
+            tiers: tiers.clone(),
             genesis: genesis.clone(),
             state_dir: Some(self.config.state_dir.join(name).join(database.name.as_str())),
         };

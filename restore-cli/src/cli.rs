@@ -77,7 +77,7 @@ pub(crate) struct InitArgs {
     /// Write stonekeep.toml and allowed_signers to DIR [default: beside the daemon's configuration]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Give the bucket this policy (JSON)
+    /// Give each bucket this policy (JSON), in which BUCKET stands for its name
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
     /// Use the provisioner's access key in this file [default: environment, profile, web identity, instance role]

@@ -1,6 +1,7 @@
 //! `stonekeep init`: makes a repository, once.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Write},
     os::unix::fs::PermissionsExt,
@@ -12,9 +13,13 @@ use std::{
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use stonekeep_config::{DaemonConfig, Environment, ReaderConfig, RepositoryConfig, file};
-use stonekeep_engine::init::{InitPlan, InitReport, init};
-use stonekeep_format::signature::{Signer, Trust};
-use stonekeep_process::output;
+use stonekeep_engine::init::{Buckets, InitPlan, InitReport, init};
+use stonekeep_format::{
+    genesis::LockBy,
+    signature::{Signer, Trust},
+};
+use stonekeep_process::{options, output};
+use stonekeep_store::{ProvisionStore, S3Options};
 use tempfile::NamedTempFile;
 
 use crate::{
@@ -46,9 +51,9 @@ pub(crate) fn run(session: &Session<'_>, args: &InitArgs) -> Result<ExitCode, Fa
         file::open_private(path, session.environment)?;
     }
     let made = session.block_on(async |context, _| {
-        let store = open_store(repository, args.credentials_file.as_deref()).await?;
+        let buckets = open_buckets(repository, args.credentials_file.as_deref()).await?;
         let sign = |namespace, message: &[u8]| owner.sign(namespace, message);
-        let made = init(&plan, Arc::new(store), &sign, &context).await;
+        let made = init(&plan, &buckets, &sign, &context).await;
         made.map_err(|source| Failure::Init(Box::new(source)))
     })?;
     let mut files = files.write()?;
@@ -62,6 +67,21 @@ pub(crate) fn run(session: &Session<'_>, args: &InitArgs) -> Result<ExitCode, Fa
     Ok(ExitCode::SUCCESS)
 }
 
+async fn open_buckets(
+    repository: &RepositoryConfig,
+    credentials_file: Option<&Path>,
+) -> Result<Buckets, Failure> {
+    let whole = options::s3(repository, credentials_file);
+    // The genesis is locked as the owner names it, whatever the bucket's default.
+    let main = S3Options { lock_by: LockBy::PerObject, ..whole };
+    let main: Arc<dyn ProvisionStore> = Arc::new(open_store(repository, main).await?);
+    let mut buckets = Buckets { main, of_tiers: BTreeMap::new() };
+    for (name, options) in options::s3_of_tiers(repository, credentials_file) {
+        buckets.of_tiers.insert(name, Arc::new(open_store(repository, options).await?));
+    }
+    Ok(buckets)
+}
+
 fn plan(
     (daemon, repository): (&DaemonConfig, &RepositoryConfig),
     owner: &Owner,
@@ -73,7 +93,6 @@ fn plan(
         signer_public_lines: vec![signer_line(daemon, environment)?],
         recipients: daemon.recipients().to_vec(),
         tiers: daemon.tiers(),
-        bucket: repository.bucket.clone(),
         policy_json: policy.map(read_policy).transpose()?,
         lock_mode: repository.lock_mode,
         owner: trust.map_err(|error| owner.refused(error.to_string()))?,

@@ -3,10 +3,12 @@
 use std::{path::Path, sync::Arc};
 
 use stonekeep_config::{Environment, ReaderConfig, RepositoryConfig, reader::Whereabouts};
-use stonekeep_engine::{Context, context::SystemClock, events::Listener, repository::Repository};
+use stonekeep_engine::{
+    Context, context::SystemClock, events::Listener, repository::Repository, stores::Stores,
+};
 use stonekeep_format::signature::Trust;
 use stonekeep_process::{options, signals};
-use stonekeep_store::{DirectoryStore, ReadStore, S3Store};
+use stonekeep_store::{DirectoryStore, ReadStore, S3Options, S3Store};
 
 use crate::{
     failure::Failure,
@@ -59,14 +61,19 @@ impl Session<'_> {
                 source: Box::new(source),
             }
         })?;
-        let store = match config.repository(self.repository)? {
-            Whereabouts::Directory(directory) => open_copy(directory)?,
+        let stores = match config.repository(self.repository)? {
+            Whereabouts::Directory(directory) => Stores::copy(open_copy(directory)?),
             Whereabouts::Bucket(repository) => {
                 let credentials = repository.credentials_file(self.environment)?;
-                Arc::new(open_store(repository, credentials).await?) as _
+                let main = open_store(repository, options::s3(repository, credentials)).await?;
+                let mut of_tiers: Vec<Arc<dyn ReadStore>> = Vec::new();
+                for (_, options) in options::s3_of_tiers(repository, credentials) {
+                    of_tiers.push(Arc::new(open_store(repository, options).await?));
+                }
+                Stores::new(Arc::new(main), of_tiers)
             }
         };
-        let repository = Repository::open(store, &owner, context).await;
+        let repository = Repository::open(stores, &owner, context).await;
         repository.map_err(|source| Failure::Repository(Box::new(source)))
     }
 }
@@ -76,13 +83,12 @@ fn open_copy(directory: &Path) -> Result<Arc<dyn ReadStore>, Failure> {
     Ok(Arc::new(DirectoryStore::open(directory, Arc::new(SystemClock)).map_err(failed)?))
 }
 
-/// Opens the bucket of `repository` with the credentials in a file, or else those of the AWS chain.
+/// Opens a bucket of `repository`.
 pub(crate) async fn open_store(
     repository: &RepositoryConfig,
-    credentials_file: Option<&Path>,
+    options: S3Options,
 ) -> Result<S3Store, Failure> {
     let failed =
         |source| Failure::Store { name: repository.name.clone(), source: Box::new(source) };
-    let options = options::s3(repository, credentials_file);
     S3Store::open(options, Arc::new(SystemClock)).await.map_err(failed)
 }

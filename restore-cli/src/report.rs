@@ -9,6 +9,7 @@ use stonekeep_engine::{
     verify::VerifyReport,
 };
 
+use stonekeep_format::ids::BucketName;
 use stonekeep_process::output::bytes;
 
 use crate::{
@@ -242,10 +243,13 @@ pub(crate) fn init(document: &InitDocument) -> Vec<String> {
         "Repository {} is made: its genesis is {}.",
         made.repository, made.genesis_key
     )];
-    lines.push(
-        if made.bucket_created { "The bucket was made." } else { "The bucket was there." }
-            .to_owned(),
-    );
+    lines.push(match &made.buckets_created[..] {
+        [] => "No bucket was made: what was there is used.".to_owned(),
+        made => format!(
+            "Made with Object Lock: {}.",
+            made.iter().map(BucketName::as_str).collect::<Vec<_>>().join(", ")
+        ),
+    });
     lines.push(
         if made.policy_applied { "The policy was applied." } else { "No policy was applied." }
             .to_owned(),

@@ -19,7 +19,7 @@ use stonekeep_format::{
     signature::{Found, SignatureError, SignedDocument, verify_document},
 };
 use stonekeep_store::{
-    DeleteMarker, KeyVersions, ObjectVersion, StoreError, Verified, list_key, list_keys,
+    DeleteMarker, KeyVersions, ObjectVersion, ReadStore, StoreError, Verified, list_key, list_keys,
     oldest_verified,
 };
 
@@ -153,23 +153,24 @@ impl History {
     /// error: they are returned as planted.
     pub async fn load(repository: &Repository, context: &Context) -> Result<Self, RepositoryError> {
         let failed = store_failed(repository);
-        let store = &*repository.store;
-        let keys = list_keys(store, "manifests/");
-        let looked_at = keys
-            .map_ok(|(key, found)| async move {
-                let verified = verify_key(repository, &key, &found.versions).await?;
-                let resent = sent_again(repository, &found.versions, &verified).await?;
-                Ok((key, found, verified, resent))
-            })
-            .try_buffered(FETCHES_MAX);
-        pin_mut!(looked_at);
         let mut history = Self::default();
-        while let Some((key, found, verified, resent)) =
-            looked_at.try_next().await.map_err(&failed)?
-        {
-            history.mark(&found);
-            history.tell_overwrites(&key, &found, &verified, &resent);
-            history.take(&key, verified);
+        for store in repository.stores.all() {
+            let store = &**store;
+            let looked_at = list_keys(store, "manifests/")
+                .map_ok(|(key, found)| async move {
+                    let verified = verify_key(repository, store, &key, &found.versions).await?;
+                    let resent = sent_again(store, &found.versions, &verified).await?;
+                    Ok((key, found, verified, resent))
+                })
+                .try_buffered(FETCHES_MAX);
+            pin_mut!(looked_at);
+            while let Some((key, found, verified, resent)) =
+                looked_at.try_next().await.map_err(&failed)?
+            {
+                history.mark(&found);
+                history.tell_overwrites(&key, &found, &verified, &resent);
+                history.take(&key, verified);
+            }
         }
         history.check_rights().map_err(failed)?;
         history.warn(context);
@@ -191,27 +192,31 @@ impl History {
     ) -> Result<Self, RepositoryError> {
         let failed = store_failed(repository);
         let prefix = format!("manifests/{label}/");
-        let keys = list_keys(&*repository.store, &prefix);
-        pin_mut!(keys);
-        let mut newest_first: BTreeMap<(Reverse<SnapshotId>, ObjectKey), Vec<ObjectVersion>> =
+        // The place of a bucket among them keeps apart what bears the same key.
+        let mut newest_first: BTreeMap<(Reverse<SnapshotId>, ObjectKey, usize), _> =
             BTreeMap::new();
-        while let Some((key, found)) = keys.try_next().await.map_err(&failed)? {
-            if let Some(Place::Manifest(.., id)) = Place::of(&key)
-                && !found.versions.is_empty()
-            {
-                newest_first.insert((Reverse(id), key), found.versions);
+        for (at, store) in repository.stores.all().enumerate() {
+            let keys = list_keys(&**store, &prefix);
+            pin_mut!(keys);
+            while let Some((key, found)) = keys.try_next().await.map_err(&failed)? {
+                if let Some(Place::Manifest(.., id)) = Place::of(&key)
+                    && !found.versions.is_empty()
+                {
+                    newest_first.insert((Reverse(id), key, at), (store, found.versions));
+                }
             }
         }
         let mut history = Self::default();
         let mut vouched: BTreeSet<ObjectKey> = BTreeSet::new();
         let mut horizons: BTreeMap<ChainId, SnapshotId> = BTreeMap::new();
-        for ((Reverse(id), key), versions) in newest_first {
+        for ((Reverse(id), key, _), (store, versions)) in newest_first {
             let Some(Place::Manifest(_, _, chain, _)) = Place::of(&key) else { continue };
             let is_expired = horizons.get(&chain).is_some_and(|horizon| id < *horizon);
             if is_expired || vouched.contains(&key) {
                 continue;
             }
-            let verified = verify_key(repository, &key, &versions).await.map_err(&failed)?;
+            let verified = verify_key(repository, &**store, &key, &versions).await;
+            let verified = verified.map_err(&failed)?;
             if let Some((snapshot, _)) = &verified.value {
                 let Manifest { live, previous, started_at, .. } = &snapshot.manifest;
                 vouched.extend(live.iter().chain(previous).map(|link| link.key(label)));
@@ -402,18 +407,21 @@ async fn keys_that<T>(
     repository: &Repository,
     wanted: impl Fn(Place) -> Option<T>,
 ) -> Result<BTreeMap<ObjectKey, T>, FindError> {
-    let keys = list_keys(&*repository.store, "manifests/");
-    pin_mut!(keys);
     let mut found = BTreeMap::new();
-    loop {
-        let next = keys.try_next().await.map_err(store_failed(repository)).map_err(Box::new)?;
-        let Some((key, versions)) = next else { return Ok(found) };
-        if let Some(made) = Place::of(&key).and_then(&wanted)
-            && !versions.versions.is_empty()
+    for store in repository.stores.all() {
+        let keys = list_keys(&**store, "manifests/");
+        pin_mut!(keys);
+        while let Some((key, versions)) =
+            keys.try_next().await.map_err(store_failed(repository)).map_err(Box::new)?
         {
-            found.insert(key, made);
+            if let Some(made) = Place::of(&key).and_then(&wanted)
+                && !versions.versions.is_empty()
+            {
+                found.insert(key, made);
+            }
         }
     }
+    Ok(found)
 }
 
 /// Reads the snapshot under a key, if there is one.
@@ -422,22 +430,29 @@ async fn read_key(
     key: &ObjectKey,
 ) -> Result<Option<Snapshot>, RepositoryError> {
     let failed = store_failed(repository);
-    let found = list_key(&*repository.store, key).await.map_err(&failed)?;
-    let mut verified = verify_key(repository, key, &found.versions).await.map_err(&failed)?;
-    match (verified.value, verified.unreadable.pop()) {
-        (Some((snapshot, _)), _) => Ok(Some(snapshot)),
-        (None, Some((_, error))) if verified.planted.is_empty() => Err(failed(error)),
-        (None, _) => Ok(None),
+    let mut refused = None;
+    for store in repository.stores.all() {
+        let found = list_key(&**store, key).await.map_err(&failed)?;
+        let verified = verify_key(repository, &**store, key, &found.versions).await;
+        let mut verified = verified.map_err(&failed)?;
+        if let Some((snapshot, _)) = verified.value {
+            return Ok(Some(snapshot));
+        }
+        if verified.planted.is_empty() {
+            refused = refused.or(verified.unreadable.pop());
+        }
     }
+    refused.map_or(Ok(None), |(_, error)| Err(failed(error)))
 }
 
 fn store_failed(repository: &Repository) -> impl Fn(StoreError) -> RepositoryError {
-    let bucket = repository.store.bucket().to_string();
+    let bucket = repository.stores.main().bucket().to_string();
     move |source| RepositoryError::Store { bucket: bucket.clone(), source }
 }
 
 async fn verify_key(
     repository: &Repository,
+    store: &dyn ReadStore,
     key: &ObjectKey,
     versions: &[ObjectVersion],
 ) -> Result<Verified<Snapshot, SignatureError>, StoreError> {
@@ -445,9 +460,15 @@ async fn verify_key(
         let found = Found { key, repository: Some(repository.genesis.repository) };
         let manifest = verify_document::<Manifest>(bytes, found, &repository.trust)?;
         check_key(key, &manifest)?;
+        // It lies beside its inventory: in another bucket it is a copy that somebody has made.
+        let bucket = &manifest.inventory.bucket;
+        if !repository.stores.is_at(bucket, store) {
+            let (found, wanted) = (bucket.to_string(), store.bucket().to_string());
+            return Err(SignatureError::Foreign { what: "bucket", found, wanted });
+        }
         Ok((manifest, Digest::of(bytes)))
     };
-    let found = oldest_verified(&*repository.store, versions, Manifest::BYTES_MAX, verify).await?;
+    let found = oldest_verified(store, versions, Manifest::BYTES_MAX, verify).await?;
     let Verified { value, planted, too_long, unreadable } = found;
     let value = value.map(|((manifest, digest), version)| {
         (Snapshot { manifest, digest, version: version.clone() }, version)
@@ -466,7 +487,7 @@ fn younger<'v>(
 
 /// Returns which versions hold the same bytes as the snapshot's: its writer sent it again after an answer was lost.
 async fn sent_again(
-    repository: &Repository,
+    store: &dyn ReadStore,
     versions: &[ObjectVersion],
     found: &Verified<Snapshot, SignatureError>,
 ) -> Result<BTreeSet<usize>, StoreError> {
@@ -475,7 +496,7 @@ async fn sent_again(
     let of_a_length =
         younger(versions, snapshot).filter(|(_, each)| each.bytes == snapshot.version.bytes);
     for (at, version) in of_a_length.take(RESENT_MAX) {
-        match repository.store.get(&version.key, &version.version_id, version.bytes).await {
+        match store.get(&version.key, &version.version_id, version.bytes).await {
             Ok(bytes) if Digest::of(&bytes) == snapshot.digest => drop(same.insert(at)),
             Ok(_)
             | Err(

@@ -1,6 +1,6 @@
 //! Making a repository: bucket, policy, genesis. Done once, by a person, with the owner's key.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -19,9 +19,11 @@ use stonekeep_format::{
     },
     tier::Tier,
 };
-use stonekeep_store::{Created, ProvisionStore, StoreError, list_keys, put_locked};
+use stonekeep_store::{
+    Created, DefaultRetention, ProvisionStore, StoreError, list_keys, put_locked,
+};
 
-use crate::{Context, lifecycle};
+use crate::{Context, lifecycle, run::MARGIN};
 
 /// What to make.
 #[derive(Debug, Clone)]
@@ -32,9 +34,7 @@ pub struct InitPlan {
     pub recipients: Vec<String>,
     /// The tiers, one or more.
     pub tiers: Vec<Tier>,
-    /// The bucket.
-    pub bucket: BucketName,
-    /// A bucket policy to apply, as JSON.
+    /// A bucket policy to apply, as JSON. `BUCKET` in it stands for the name of the bucket.
     pub policy_json: Option<String>,
     /// How objects are locked.
     pub lock_mode: LockMode,
@@ -49,8 +49,8 @@ pub struct InitReport {
     pub repository: RepositoryId,
     /// Its genesis.
     pub genesis_key: ObjectKey,
-    /// Whether the bucket was made now.
-    pub bucket_created: bool,
+    /// The buckets that were made now.
+    pub buckets_created: Vec<BucketName>,
     /// Whether a policy was applied.
     pub policy_applied: bool,
     /// How many lifecycle rules were set. None in a bucket that was there already, whose own rules they would replace.
@@ -60,6 +60,32 @@ pub struct InitReport {
     /// The genesis as it was signed, for a writer that may not read it in the bucket.
     #[serde(skip)]
     pub genesis: Vec<u8>,
+}
+
+/// The buckets to make a repository in.
+#[derive(Debug, Clone)]
+pub struct Buckets {
+    /// The one for the genesis and, unless buckets name the locks, for everything.
+    pub main: Arc<dyn ProvisionStore>,
+    /// If buckets name the locks: the one of each tier, by the tier's name. Else empty.
+    pub of_tiers: BTreeMap<String, Arc<dyn ProvisionStore>>,
+}
+
+impl Buckets {
+    /// Returns all of them, each once.
+    fn all(&self) -> Vec<&Arc<dyn ProvisionStore>> {
+        let mut all = vec![&self.main];
+        for store in self.of_tiers.values() {
+            if !all.iter().any(|other| other.bucket() == store.bucket()) {
+                all.push(store);
+            }
+        }
+        all
+    }
+
+    fn lock_by(&self) -> LockBy {
+        if self.of_tiers.is_empty() { LockBy::PerObject } else { LockBy::BucketDefault }
+    }
 }
 
 /// Why no repository was made.
@@ -125,39 +151,74 @@ pub type Sign<'a> = dyn Fn(Namespace, &[u8]) -> Result<String, String> + Send + 
 /// [`InitError`]. What was made before the failure stays; a second run goes on from there.
 pub async fn init(
     plan: &InitPlan,
-    store: Arc<dyn ProvisionStore>,
+    buckets: &Buckets,
     sign: &Sign<'_>,
     context: &Context,
 ) -> Result<InitReport, InitError> {
+    let store = &*buckets.main;
     Recipients::parse(&plan.recipients).map_err(InitError::Recipients)?;
     let keeps = plan.tiers.iter().map(|tier| tier.keep);
     let (Some(floor), Some(longest)) = (keeps.clone().min(), keeps.max()) else {
         return Err(InitError::NoTier);
     };
     let failed = |action| move |source| InitError::Store { action, source };
-    let created =
-        store.create_bucket().await.map_err(failed("make the bucket with Object Lock"))?;
-    if holds_a_genesis(&*store).await.map_err(failed("list the bucket"))? {
-        return Err(InitError::Exists { bucket: plan.bucket.clone() });
+    let mut created = Vec::new();
+    for store in buckets.all() {
+        let made = store.create_bucket().await;
+        created.push((store, made.map_err(failed("make the bucket with Object Lock"))?));
+    }
+    if holds_a_genesis(store).await.map_err(failed("list the bucket"))? {
+        return Err(InitError::Exists { bucket: store.bucket().clone() });
+    }
+    for (tier, store) in &buckets.of_tiers {
+        set_default(plan, tier, &**store).await?;
     }
     let now = store.server_time().await.map_err(failed("read the storage server's clock"))?;
     lock::check_skew(context.clock.now(), now)?;
-    let genesis = genesis(plan, floor, lock::cap(longest), now);
+    let genesis = genesis(plan, buckets, floor, lock::cap(longest), now);
     if let Some(policy) = &plan.policy_json {
-        store.put_policy(policy).await.map_err(failed("apply the bucket policy"))?;
+        for store in buckets.all() {
+            let policy = policy.replace("BUCKET", store.bucket().as_str());
+            store.put_policy(&policy).await.map_err(failed("apply the bucket policy"))?;
+        }
     }
-    let object = put_genesis(plan, &genesis, &*store, sign).await?;
-    let created = matches!(created, Created::New);
-    let lifecycle_rules = if created { set_lifecycle(&genesis, &*store, context).await } else { 0 };
+    let object = put_genesis(plan, &genesis, store, sign).await?;
+    let mut lifecycle_rules = 0;
+    let mut buckets_created = Vec::new();
+    for (store, _) in created.into_iter().filter(|(_, made)| *made == Created::New) {
+        buckets_created.push(store.bucket().clone());
+        lifecycle_rules += set_lifecycle(&genesis, &**store, context).await;
+    }
     Ok(InitReport {
         repository: genesis.repository,
         genesis_key: genesis.key,
-        bucket_created: created,
+        buckets_created,
         lifecycle_rules,
         policy_applied: plan.policy_json.is_some(),
         commands: Vec::new(),
         genesis: object.to_vec(),
     })
+}
+
+/// Lets a tier's bucket lock what is put there: for as long as the tier keeps and, as a writer's window would, once more as
+/// long (90 days at most). A default that the bucket has already is left as it is; the writer judges it.
+async fn set_default(
+    plan: &InitPlan,
+    tier: &str,
+    store: &dyn ProvisionStore,
+) -> Result<(), InitError> {
+    let failed = |action| move |source| InitError::Store { action, source };
+    let lock = store.bucket_lock().await.map_err(failed("read the bucket's default retention"))?;
+    let in_bucket = plan.tiers.iter().filter(|each| each.name == tier);
+    let Some(keep) = in_bucket.map(|tier| tier.keep).max().filter(|_| lock.default.is_none())
+    else {
+        return Ok(());
+    };
+    let length = keep + keep.min(lock::WINDOW_MAX).max(MARGIN);
+    let days = u32::try_from(length.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX);
+    let default = DefaultRetention { mode: plan.lock_mode, days };
+    let set = store.put_default_retention(default).await;
+    set.map_err(failed("set the bucket's default retention"))
 }
 
 async fn holds_a_genesis(store: &dyn ProvisionStore) -> Result<bool, StoreError> {
@@ -181,7 +242,13 @@ async fn set_lifecycle(genesis: &Genesis, store: &dyn ProvisionStore, context: &
     }
 }
 
-fn genesis(plan: &InitPlan, floor: Duration, cap: Duration, now: DateTime<Utc>) -> Genesis {
+fn genesis(
+    plan: &InitPlan,
+    buckets: &Buckets,
+    floor: Duration,
+    cap: Duration,
+    now: DateTime<Utc>,
+) -> Genesis {
     let signer = |line: &String| GenesisSigner {
         public_key: line.clone(),
         valid_from: now,
@@ -191,7 +258,7 @@ fn genesis(plan: &InitPlan, floor: Duration, cap: Duration, now: DateTime<Utc>) 
         name: tier.name.clone(),
         every: tier.every,
         keep: tier.keep,
-        bucket: plan.bucket.clone(),
+        bucket: buckets.of_tiers.get(&tier.name).unwrap_or(&buckets.main).bucket().clone(),
     };
     Genesis {
         format: Genesis::FORMAT.to_owned(),
@@ -202,7 +269,7 @@ fn genesis(plan: &InitPlan, floor: Duration, cap: Duration, now: DateTime<Utc>) 
         previous: None,
         signers: plan.signer_public_lines.iter().map(signer).collect(),
         recipients: plan.recipients.clone(),
-        lock: GenesisLock { mode: plan.lock_mode, by: LockBy::PerObject, floor, cap },
+        lock: GenesisLock { mode: plan.lock_mode, by: buckets.lock_by(), floor, cap },
         tiers: plan.tiers.iter().map(tier).collect(),
     }
 }

@@ -17,6 +17,7 @@ pub mod repository;
 pub mod restore;
 pub mod run;
 pub mod segments;
+pub mod stores;
 pub mod verify;
 
 pub use context::Context;

@@ -179,8 +179,12 @@ pub struct Marker {
 /// [`ListError`]: the bucket cannot be read.
 pub async fn list(repository: &Repository, context: &Context) -> Result<ListReport, ListError> {
     let history = History::load(repository, context).await?;
-    let at =
-        repository.store.server_time().await.map_err(|source| ListError::Time(Box::new(source)))?;
+    let at = repository
+        .stores
+        .main()
+        .server_time()
+        .await
+        .map_err(|source| ListError::Time(Box::new(source)))?;
     let mut snapshots: Vec<SnapshotLine> = history
         .labels
         .values()
@@ -191,7 +195,7 @@ pub async fn list(repository: &Repository, context: &Context) -> Result<ListRepo
     let promised = promised_keys(&history, at);
     Ok(ListReport {
         repository: repository.genesis.repository,
-        bucket: repository.store.bucket().clone(),
+        bucket: repository.stores.main().bucket().clone(),
         at,
         snapshots,
         labels: history.labels.iter().map(|(label, all)| LabelReport::of(label, all, at)).collect(),

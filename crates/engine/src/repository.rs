@@ -1,18 +1,18 @@
 //! A repository as a reader meets it: its genesis first, for nothing else in the bucket can be believed without it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use futures_util::{TryStreamExt as _, pin_mut};
 use stonekeep_format::{
     ErrorKind,
-    genesis::Genesis,
+    genesis::{Genesis, LockBy},
     ids::Digest,
     key::{ObjectKey, Place},
     signature::{Found, SignatureError, SignedDocument, Trust, split, verify_document},
 };
 use stonekeep_store::{ObjectVersion, ReadStore, StoreError, Verified, list_keys, oldest_verified};
 
-use crate::Context;
+use crate::{Context, stores::Stores};
 
 /// A repository whose genesis is signed by the owner.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ pub struct Repository {
     /// The objects of the genesis and of those before it, oldest first; empty if the genesis is a copy that was handed over.
     pub line: Vec<GenesisObject>,
     /// Where it lies.
-    pub store: Arc<dyn ReadStore>,
+    pub stores: Stores,
 }
 
 /// The object of a genesis.
@@ -71,6 +71,16 @@ pub enum RepositoryError {
         /// The one before.
         before: u32,
     },
+    /// A bucket that the genesis names is not in the configuration.
+    #[error(
+        "the snapshots of tier {tier:?} lie in bucket {bucket}, which the configuration does not name: set lock = \"bucket-default\" and add a [[repository.tier]] with it"
+    )]
+    TierBucket {
+        /// The tier.
+        tier: String,
+        /// Its bucket.
+        bucket: String,
+    },
     /// A signer in the genesis cannot be read.
     #[error("the genesis names a signer that is no public key")]
     Signer(#[source] SignatureError),
@@ -90,7 +100,7 @@ impl RepositoryError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoGenesis { .. } => ErrorKind::Config,
+            Self::NoGenesis { .. } | Self::TierBucket { .. } => ErrorKind::Config,
             Self::ForeignGenesis { .. } | Self::BrokenGenesis { .. } | Self::Signer(_) => {
                 ErrorKind::Corrupt
             }
@@ -115,23 +125,19 @@ impl Repository {
     ///
     /// # Errors
     /// [`RepositoryError::ForeignGenesis`] and [`RepositoryError::Signer`].
-    pub fn pinned(
-        object: &[u8],
-        store: Arc<dyn ReadStore>,
-        owner: &Trust,
-    ) -> Result<Self, RepositoryError> {
+    pub fn pinned(object: &[u8], stores: Stores, owner: &Trust) -> Result<Self, RepositoryError> {
         let said = split(object).and_then(|(body, _)| serde_json::from_slice::<Genesis>(body).ok());
         let key = said.map_or_else(|| ObjectKey::genesis(1), |genesis| genesis.key);
         let found = Found { key: &key, repository: None };
         let genesis = verify_document::<Genesis>(object, found, owner).map_err(|source| {
             RepositoryError::ForeignGenesis {
-                bucket: store.bucket().to_string(),
+                bucket: stores.main().bucket().to_string(),
                 fingerprints: owner.fingerprints().join(", "),
                 source,
             }
         })?;
         let trust = genesis.trust().map_err(RepositoryError::Signer)?;
-        Ok(Self { genesis, trust, line: Vec::new(), store })
+        Ok(Self { genesis, trust, line: Vec::new(), stores })
     }
 
     /// Finds the genesis in force and checks it against the owner's key.
@@ -139,13 +145,19 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError`]: there is none, or none that the owner signed.
     pub async fn open(
-        store: Arc<dyn ReadStore>,
+        stores: Stores,
         owner: &Trust,
         context: &Context,
     ) -> Result<Self, RepositoryError> {
-        let (genesis, line) = find_genesis(&*store, owner, context).await?;
+        let (genesis, line) = find_genesis(&**stores.main(), owner, context).await?;
+        if genesis.lock.by == LockBy::BucketDefault
+            && let Some(tier) = genesis.tiers.iter().find(|tier| !stores.has(&tier.bucket))
+        {
+            let (tier, bucket) = (tier.name.clone(), tier.bucket.to_string());
+            return Err(RepositoryError::TierBucket { tier, bucket });
+        }
         let trust = genesis.trust().map_err(RepositoryError::Signer)?;
-        Ok(Self { genesis, trust, line, store })
+        Ok(Self { genesis, trust, line, stores })
     }
 }
 

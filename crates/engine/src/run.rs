@@ -38,7 +38,7 @@ use stonekeep_store::AppendStore;
 
 pub(crate) use self::attempt::{RUNNING, chain_of};
 use self::destination::{Destination, LAG_MAX, Name, Ready};
-pub(crate) use self::prepare::prepare;
+pub(crate) use self::prepare::{MARGIN, prepare};
 pub use self::{commit::Contents, error::BackupError};
 use crate::Context;
 pub use crate::budget::Held;
@@ -106,6 +106,8 @@ pub struct Target {
     pub name: String,
     /// Its bucket.
     pub store: Arc<dyn AppendStore>,
+    /// If buckets name the locks: the bucket of each tier, by the tier's name. Else empty.
+    pub tiers: BTreeMap<String, Arc<dyn AppendStore>>,
     /// The genesis as the owner signed it, for a writer that may not read it in the bucket.
     pub genesis: Option<Vec<u8>>,
     /// Where a writer that may not read the bucket keeps its memory of this label in this repository.

@@ -27,6 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     budget::{Budget, Held},
     repository::Repository,
+    stores::Stores,
 };
 
 /// Bytes of ciphertext and plaintext in memory at the same time (160 MiB, as a backup's default): four segments of the
@@ -189,7 +190,7 @@ pub async fn load_inventory(
         bytes: named.bytes.min(INVENTORY_BYTES_MAX),
         digest: named.digest,
     };
-    let stored = get(&*repository.store, &wanted).await?;
+    let stored = get(&**repository.stores.of(&named.bucket), &wanted).await?;
     let (digest, id, key) = (named.digest, id.clone(), named.key.clone());
     let repository: RepositoryId = repository.genesis.repository;
     blocking(move || Inventory::load(&stored, digest, repository, &id))
@@ -215,14 +216,14 @@ pub fn only(inventory: &Inventory, kind: SegmentKind) -> Result<&Segment, Segmen
 /// Opens segments with the identities of a reader, within a budget of memory.
 #[derive(Clone)]
 pub struct SegmentReader {
-    store: Arc<dyn ReadStore>,
+    stores: Stores,
     identities: Arc<Identities>,
     budget: Budget,
 }
 
 impl std::fmt::Debug for SegmentReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SegmentReader({:?}, {} identities)", self.store, self.identities.len())
+        write!(f, "SegmentReader({:?}, {} identities)", self.stores, self.identities.len())
     }
 }
 
@@ -246,7 +247,7 @@ impl SegmentReader {
     #[must_use]
     pub fn new(repository: &Repository, identities: Arc<Identities>, budget_bytes: u64) -> Self {
         let budget = Budget::new(budget_bytes);
-        Self { store: Arc::clone(&repository.store), identities, budget }
+        Self { stores: repository.stores.clone(), identities, budget }
     }
 
     /// Fetches one segment and opens it.
@@ -306,7 +307,8 @@ impl SegmentReader {
     }
 
     async fn open_held(&self, segment: &Segment, mut held: Held) -> Result<Opened, SegmentError> {
-        let sealed = get(&*self.store, &Named::from(segment)).await?;
+        let store = self.stores.of(&segment.bucket);
+        let sealed = get(&**store, &Named::from(segment)).await?;
         let (digest, plain_bytes, identities) =
             (segment.digest, segment.plain_bytes, Arc::clone(&self.identities));
         let opened =

@@ -13,7 +13,7 @@ use serde::Serialize;
 use stonekeep_format::{
     ErrorKind,
     codec::CodecError,
-    ids::{Digest, Label, SnapshotId, VersionId},
+    ids::{BucketName, Digest, Label, SnapshotId, VersionId},
     inventory::{Inventory, Segment, SegmentKind},
     key::ObjectKey,
     lock::{Lock, LockMode},
@@ -27,6 +27,7 @@ use crate::{
     history::Snapshot,
     repository::Repository,
     segments::{Named, SegmentError, get_named, load_inventory},
+    stores::Stores,
 };
 
 /// Objects that are looked at at the same time (16): enough to hide a round trip of 100 ms behind 160 requests a second.
@@ -176,7 +177,7 @@ async fn look(
 ) -> Result<VerifyReport, VerifyError> {
     let manifest = &snapshot.manifest;
     let look = Look {
-        store: &*repository.store,
+        stores: &repository.stores,
         promised_until: manifest.promised_until,
         mode: repository.genesis.lock.mode,
         read_data,
@@ -230,6 +231,7 @@ fn earlier(a: Option<Lock>, b: Option<Lock>) -> Option<Lock> {
 /// An object to look at. Ordered by key and version, so that one that is named twice is looked at once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Object {
+    bucket: BucketName,
     key: ObjectKey,
     version_id: VersionId,
     kind: ObjectKind,
@@ -240,6 +242,8 @@ struct Object {
 impl Object {
     fn manifest(snapshot: &Snapshot) -> Self {
         Self {
+            // A manifest lies beside its inventory.
+            bucket: snapshot.manifest.inventory.bucket.clone(),
             key: snapshot.version.key.clone(),
             version_id: snapshot.version.version_id.clone(),
             kind: ObjectKind::Manifest,
@@ -251,6 +255,7 @@ impl Object {
     fn inventory(manifest: &Manifest) -> Self {
         let named = &manifest.inventory;
         Self {
+            bucket: named.bucket.clone(),
             key: named.key.clone(),
             version_id: named.version_id.clone(),
             kind: ObjectKind::Inventory,
@@ -271,6 +276,7 @@ impl Object {
 
 fn segments(inventory: &Inventory) -> impl Iterator<Item = Object> + '_ {
     inventory.segments.iter().map(|segment| Object {
+        bucket: segment.bucket.clone(),
         key: segment.key.clone(),
         version_id: segment.version_id.clone(),
         kind: segment.kind.into(),
@@ -319,7 +325,7 @@ const LONGER: &str = "the object is longer than named";
 /// What is asked of every object.
 #[derive(Debug, Clone, Copy)]
 struct Look<'a> {
-    store: &'a dyn ReadStore,
+    stores: &'a Stores,
     promised_until: DateTime<Utc>,
     mode: LockMode,
     read_data: bool,
@@ -334,6 +340,10 @@ struct Seen {
 }
 
 impl Look<'_> {
+    fn store(&self, object: &Object) -> &dyn ReadStore {
+        &**self.stores.of(&object.bucket)
+    }
+
     async fn at(&self, object: Object) -> Result<Seen, VerifyError> {
         let found =
             if self.read_data { self.read(&object).await? } else { self.head(&object).await? };
@@ -351,7 +361,7 @@ impl Look<'_> {
 
     /// Returns what is wrong with the object's presence and length.
     async fn head(&self, object: &Object) -> Result<Option<String>, VerifyError> {
-        match self.store.head(&object.key, &object.version_id).await {
+        match self.store(object).head(&object.key, &object.version_id).await {
             Ok(head) if head.bytes == object.bytes => Ok(None),
             Ok(head) => {
                 Ok(Some(format!("the object has {} bytes, not {}", head.bytes, object.bytes)))
@@ -371,7 +381,7 @@ impl Look<'_> {
             bytes: object.bytes,
             digest: object.digest,
         };
-        match get_named(self.store, &named).await {
+        match get_named(self.store(object), &named).await {
             Ok(_) => Ok(None),
             Err(SegmentError::Missing { .. }) => Ok(Some(MISSING.to_owned())),
             Err(SegmentError::Store { source, .. })
@@ -393,7 +403,7 @@ impl Look<'_> {
     }
 
     async fn lock(&self, object: &Object) -> Result<Seen, VerifyError> {
-        let lock = match self.store.retention(&object.key, &object.version_id).await {
+        let lock = match self.store(object).retention(&object.key, &object.version_id).await {
             Ok(lock) => lock,
             Err(StoreError::NotFound { .. }) => None,
             Err(source) => {

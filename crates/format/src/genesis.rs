@@ -76,6 +76,17 @@ pub enum LockBy {
     BucketDefault,
 }
 
+impl LockBy {
+    /// Returns it as documents and configuration spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PerObject => "per-object",
+            Self::BucketDefault => "bucket-default",
+        }
+    }
+}
+
 /// A retention tier and where its snapshots lie.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GenesisTier {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use stonekeep_config::{RepositoryConfig, TlsMode};
+use stonekeep_config::{RepositoryConfig, RepositoryTier, TlsMode};
 use stonekeep_postgres::connect::{self, TlsOptions};
 use stonekeep_store::{S3Credentials, S3Options};
 
@@ -11,6 +11,7 @@ use stonekeep_store::{S3Credentials, S3Options};
 pub fn s3(repository: &RepositoryConfig, credentials_file: Option<&Path>) -> S3Options {
     S3Options {
         bucket: repository.bucket.clone(),
+        lock_by: repository.lock_by,
         prefix: repository.prefix.clone(),
         region: repository.region.clone(),
         endpoint: repository.endpoint.clone(),
@@ -21,6 +22,17 @@ pub fn s3(repository: &RepositoryConfig, credentials_file: Option<&Path>) -> S3O
             profile: "default".to_owned(),
         }),
     }
+}
+
+/// Says the same of each tier's bucket, by the tier's name.
+pub fn s3_of_tiers(
+    repository: &RepositoryConfig,
+    credentials_file: Option<&Path>,
+) -> impl Iterator<Item = (String, S3Options)> {
+    let whole = s3(repository, credentials_file);
+    repository.tiers.iter().map(move |RepositoryTier { name, bucket }| {
+        (name.clone(), S3Options { bucket: bucket.clone(), ..whole.clone() })
+    })
 }
 
 /// Says how the connection to `host` is protected; see [`TlsMode::for_host`] for what holds without a `mode`.

@@ -16,8 +16,8 @@ use stonekeep_format::{
 };
 
 use crate::{
-    Created, DeleteMarker, LifecycleRule, ListCursor, ObjectVersion, ProvisionStore, ReadStore,
-    StoreError, list_keys, put_locked,
+    Created, DefaultRetention, DeleteMarker, LifecycleRule, ListCursor, ObjectVersion,
+    ProvisionStore, ReadStore, StoreError, list_keys, put_locked,
 };
 
 /// A server to hold to the contract, and the hands of those who do not keep to ours.
@@ -61,7 +61,8 @@ macro_rules! contract {
             long_listings_are_whole,
             strange_keys_are_listed_as_they_are,
             the_servers_clock_is_told,
-            the_bucket_takes_policy_and_rules
+            the_bucket_takes_policy_and_rules,
+            a_default_retention_locks_what_names_no_lock
         );
     };
     (@tests $server:expr; $($claim:ident),*) => {
@@ -375,6 +376,20 @@ pub async fn the_servers_clock_is_told(server: &dyn Server) {
     let told = store.server_time().await.expect("the owner may ask");
     let apart = (told - server.now()).num_seconds().abs();
     assert!(apart <= 5, "{told} is {apart} s off");
+}
+
+pub async fn a_default_retention_locks_what_names_no_lock(server: &dyn Server) {
+    let store = vault(server).await;
+    let wanted = DefaultRetention { mode: LockMode::Governance, days: 3 };
+    store.put_default_retention(wanted).await.expect("the owner may set it");
+    let told = store.bucket_lock().await.expect("the owner may read it");
+    assert_eq!(told.default, Some(wanted));
+    server.plant(&store, &key("a"), Bytes::from_static(b"x")).await;
+    let version = &list_all(&*store, "").await.versions[0];
+    let lock = store.retention(&version.key, &version.version_id).await.expect("it is there");
+    let lock = lock.expect("the bucket's default");
+    let off = (lock.retain_until - version.modified_at - TimeDelta::days(3)).num_seconds().abs();
+    assert!(lock.mode == LockMode::Governance && off <= 2, "{lock:?} for {version:?}");
 }
 
 pub async fn the_bucket_takes_policy_and_rules(server: &dyn Server) {

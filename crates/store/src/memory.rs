@@ -15,14 +15,15 @@ use bytes::Bytes;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use stonekeep_format::{
     Clock,
+    genesis::LockBy,
     ids::{BucketName, VersionId},
     key::{ObjectKey, Place},
     lock::{Lock, LockMode},
 };
 
 use crate::{
-    Answer, AppendStore, BucketLock, Created, DeleteMarker, LifecycleRule, ListCursor, ObjectHead,
-    ObjectVersion, ProvisionStore, ReadStore, StoreError, VersionPage,
+    Answer, AppendStore, BucketLock, Created, DefaultRetention, DeleteMarker, LifecycleRule,
+    ListCursor, ObjectHead, ObjectVersion, ProvisionStore, ReadStore, StoreError, VersionPage,
 };
 
 /// What a credential may do; see [`MemoryStore::without`].
@@ -52,6 +53,7 @@ const PAGE_ENTRIES: usize = 7;
 pub struct MemoryStore {
     bucket: BucketName,
     denied: BTreeSet<Right>,
+    lock_by: LockBy,
     page_entries: usize,
     clock: Arc<dyn Clock>,
     state: Arc<Mutex<State>>,
@@ -61,6 +63,7 @@ pub struct MemoryStore {
 struct State {
     exists: bool,
     locks_enabled: bool,
+    default: Option<DefaultRetention>,
     versions_made: u64,
     puts: u64,
     reads: u64,
@@ -103,6 +106,7 @@ impl MemoryStore {
         Self {
             bucket,
             denied: BTreeSet::new(),
+            lock_by: LockBy::PerObject,
             page_entries: PAGE_ENTRIES,
             clock,
             state: Arc::new(Mutex::new(state)),
@@ -129,6 +133,12 @@ impl MemoryStore {
     #[must_use]
     pub fn in_large_pages(&self) -> Self {
         Self { page_entries: 1000, ..self.clone() }
+    }
+
+    /// Returns the same bucket, whose default then locks what is put.
+    #[must_use]
+    pub fn naming_no_locks(&self) -> Self {
+        Self { lock_by: LockBy::BucketDefault, ..self.clone() }
     }
 
     /// Returns the same bucket through a credential that lacks `rights` too.
@@ -282,6 +292,11 @@ impl MemoryStore {
     fn append(&self, key: &ObjectKey, body: Option<Bytes>, lock: Option<Lock>) -> VersionId {
         let modified_at = self.clock.now();
         let mut state = self.state();
+        let by_default = state.default.filter(|_| body.is_some()).map(|default| Lock {
+            mode: default.mode,
+            retain_until: modified_at + TimeDelta::days(i64::from(default.days)),
+        });
+        let lock = lock.or(by_default);
         state.versions_made += 1;
         let version_id: VersionId = format!("v{}", state.versions_made)
             .parse()
@@ -442,7 +457,8 @@ impl ReadStore for MemoryStore {
 
     async fn bucket_lock(&self) -> Result<BucketLock, StoreError> {
         self.allow(Right::ReadBucket, "read the bucket's Object Lock configuration")?;
-        Ok(BucketLock { enabled: self.state().locks_enabled, default: None })
+        let state = self.state();
+        Ok(BucketLock { enabled: state.locks_enabled, default: state.default })
     }
 
     async fn server_time(&self) -> Result<DateTime<Utc>, StoreError> {
@@ -501,7 +517,8 @@ impl AppendStore for MemoryStore {
         if is_segment && self.state().entries.contains_key(key) {
             return Err(StoreError::Exists { key: key.clone() });
         }
-        let version = self.append(key, Some(body), (!dropped).then_some(kept));
+        let named = self.lock_by == LockBy::PerObject && !dropped;
+        let version = self.append(key, Some(body), named.then_some(kept));
         if lost {
             let source = "the connection broke before the answer".into();
             return Err(StoreError::Unavailable { action: "put objects", source });
@@ -547,6 +564,12 @@ impl ProvisionStore for MemoryStore {
                 Ok(Created::New)
             }
         }
+    }
+
+    async fn put_default_retention(&self, default: DefaultRetention) -> Result<(), StoreError> {
+        self.allow(Right::Configure, "put the bucket's default retention")?;
+        self.state().default = Some(default);
+        Ok(())
     }
 
     async fn put_policy(&self, json: &str) -> Result<(), StoreError> {

@@ -14,7 +14,7 @@ use aws_sdk_s3::{
 };
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
-use stonekeep_format::{Clock, ids::BucketName, key::ObjectKey};
+use stonekeep_format::{Clock, genesis::LockBy, ids::BucketName, key::ObjectKey};
 
 use crate::{OptionsError, StoreError};
 
@@ -43,6 +43,8 @@ pub struct S3Options {
     pub path_style: bool,
     /// The authorities to trust (PEM) instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// Who names the locks: each PUT, or the bucket, whose default then holds.
+    pub lock_by: LockBy,
     /// Who asks.
     pub credentials: S3Credentials,
 }
@@ -78,6 +80,7 @@ pub struct S3Store {
     prefix: String,
     region: String,
     endpoint: Option<String>,
+    lock_by: LockBy,
     clock: Arc<dyn Clock>,
     /// Whether `If-None-Match` is sent: until the server says that it does not know it.
     conditional: AtomicBool,
@@ -96,9 +99,9 @@ impl S3Store {
         }
         options.endpoint.as_deref().map_or(Ok(()), endpoint::check)?;
         let client = connect::client(&options, Arc::clone(&clock)).await?;
-        let S3Options { bucket, region, endpoint, .. } = options;
+        let S3Options { bucket, region, endpoint, lock_by, .. } = options;
         let conditional = AtomicBool::new(true);
-        Ok(Self { client, bucket, prefix, region, endpoint, clock, conditional })
+        Ok(Self { client, bucket, prefix, region, endpoint, lock_by, clock, conditional })
     }
 
     fn call<'a>(&'a self, action: &'static str, key: Option<&'a ObjectKey>) -> Call<'a> {

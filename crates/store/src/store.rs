@@ -67,7 +67,7 @@ pub trait ReadStore: Debug + Send + Sync {
 pub trait AppendStore: ReadStore {
     /// Puts an object under lock, in one attempt, and returns the version it became.
     ///
-    /// Success proves nothing about the lock: use [`crate::put_locked`] or [`crate::put_fresh`]. An error leaves the outcome
+    /// A store of a bucket that names the locks itself sends none. Success proves nothing about the lock: use [`crate::put_locked`] or [`crate::put_fresh`]. An error leaves the outcome
     /// unknown unless it says that the server refused; so put again under another key, never under the same.
     async fn put(&self, key: &ObjectKey, body: Bytes, lock: Lock) -> Result<VersionId, StoreError>;
 
@@ -88,6 +88,9 @@ pub trait ProvisionStore: AppendStore {
     /// # Errors
     /// [`StoreError::NoObjectLock`] if it exists without Object Lock, [`StoreError::BucketTaken`] if it is someone else's.
     async fn create_bucket(&self) -> Result<Created, StoreError>;
+
+    /// Sets what the server locks objects for whose PUT names no lock.
+    async fn put_default_retention(&self, default: DefaultRetention) -> Result<(), StoreError>;
 
     /// Replaces the bucket policy.
     async fn put_policy(&self, json: &str) -> Result<(), StoreError>;

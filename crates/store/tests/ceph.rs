@@ -21,12 +21,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use md5::{Digest as _, Md5};
 use stonekeep_format::{
     Clock,
+    genesis::LockBy,
     ids::BucketName,
     key::ObjectKey,
     lock::{Lock, LockMode},
 };
 use stonekeep_store::{
-    AppendStore, ProvisionStore, ReadStore, S3Credentials, S3Options, S3Store, StoreError,
+    AppendStore, DefaultRetention, ProvisionStore, ReadStore, S3Credentials, S3Options, S3Store,
+    StoreError,
     contract::{Server, list_all},
     oldest_verified, put_locked,
 };
@@ -92,6 +94,7 @@ fn options(bucket: &str, account: &Account) -> S3Options {
         endpoint: Some(ceph().endpoint.clone()),
         path_style: true,
         ca_file: None,
+        lock_by: LockBy::PerObject,
         credentials: S3Credentials::Static {
             access_key_id: account.key.clone(),
             secret_access_key: account.secret.clone().into(),
@@ -270,6 +273,19 @@ async fn a_key_that_xml_cannot_hold_at_a_pages_end_spoils_no_listing() {
     }
     let all = list_all(&store, "k/").await;
     assert_eq!(all.versions.len(), 1001);
+}
+
+#[tokio::test]
+async fn a_bucket_that_names_the_locks_is_sent_none() {
+    let owner = vault().await;
+    let default = DefaultRetention { mode: LockMode::Governance, days: 3 };
+    owner.put_default_retention(default).await.unwrap();
+    let options = options(owner.bucket().as_str(), &ceph().owner);
+    let store = open(S3Options { lock_by: LockBy::BucketDefault, ..options }).await;
+    let key = ObjectKey::genesis(1);
+    let receipt = put_locked(&store, &key, Bytes::from_static(b"x"), lock(1)).await.unwrap();
+    // Three days by the bucket, not the one that was wanted at least.
+    assert!(receipt.lock.satisfies(&lock(2)), "{receipt:?}");
 }
 
 #[tokio::test]

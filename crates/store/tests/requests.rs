@@ -16,6 +16,7 @@ use md5::{Digest, Md5};
 use sha2::Sha256;
 use stonekeep_format::{
     Clock,
+    genesis::LockBy,
     ids::{Nonce, SegmentId},
     key::ObjectKey,
     lock::{Class, Lock, LockMode},
@@ -78,6 +79,7 @@ impl Recorder {
             endpoint: Some(self.endpoint.clone()),
             path_style: true,
             ca_file: None,
+            lock_by: LockBy::PerObject,
             credentials: S3Credentials::Static {
                 access_key_id: "KEY".to_owned(),
                 secret_access_key: "canary-secret".to_owned().into(),

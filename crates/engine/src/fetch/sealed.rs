@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, pin_mut, stream};
 use stonekeep_format::{
-    ids::{Digest, VersionId},
+    ids::{BucketName, Digest, VersionId},
     key::{ObjectKey, Place},
 };
 use stonekeep_store::{CopiedObject, CopiedObjects, ObjectVersion, VERSIONS_FILE};
@@ -51,17 +51,20 @@ async fn copy(
 ) -> Result<(), FetchError> {
     let manifest = &snapshot.manifest;
     let inventory = load_inventory(repository, &manifest.inventory, &manifest.id).await?;
-    let genesis = repository.line.iter().map(|each| Wanted::of(&each.version, each.digest));
+    let main = repository.stores.main().bucket();
+    let genesis = repository.line.iter().map(|each| Wanted::of(&each.version, each.digest, main));
     let mut wanted: Vec<Wanted> = genesis.collect();
-    wanted.push(Wanted::of(&snapshot.version, snapshot.digest));
+    wanted.push(Wanted::of(&snapshot.version, snapshot.digest, &manifest.inventory.bucket));
     wanted.push(Wanted {
         key: manifest.inventory.key.clone(),
+        bucket: manifest.inventory.bucket.clone(),
         version_id: manifest.inventory.version_id.clone(),
         bytes: manifest.inventory.bytes,
         digest: manifest.inventory.digest,
     });
     wanted.extend(inventory.segments.iter().map(|segment| Wanted {
         key: segment.key.clone(),
+        bucket: segment.bucket.clone(),
         version_id: segment.version_id.clone(),
         bytes: segment.bytes,
         digest: segment.digest,
@@ -72,7 +75,7 @@ async fn copy(
     context.tell(Event::Phase { phase: Phase::Fetching, bytes_expected, rows_expected: None });
     let fetched = stream::iter(wanted).map(|each| get(repository, each)).buffered(FETCHES_MAX);
     pin_mut!(fetched);
-    let mut copied = CopiedObjects::new(repository.store.bucket().clone());
+    let mut copied = CopiedObjects::new(repository.stores.main().bucket().clone());
     while let Some((object, content)) = fetched.next().await.transpose()? {
         context.tell(Event::Progress { bytes: object.bytes, rows: 0 });
         staging.create(path_of(&object.key)?, content).await?;
@@ -86,23 +89,25 @@ async fn copy(
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Wanted {
     key: ObjectKey,
+    bucket: BucketName,
     version_id: VersionId,
     bytes: u64,
     digest: Digest,
 }
 
 impl Wanted {
-    fn of(version: &ObjectVersion, digest: Digest) -> Self {
+    fn of(version: &ObjectVersion, digest: Digest, bucket: &BucketName) -> Self {
         let (key, version_id) = (version.key.clone(), version.version_id.clone());
-        Self { key, version_id, bytes: version.bytes, digest }
+        Self { key, bucket: bucket.clone(), version_id, bytes: version.bytes, digest }
     }
 }
 
 async fn get(repository: &Repository, wanted: Wanted) -> Result<(CopiedObject, Bytes), FetchError> {
-    let Wanted { key, version_id, bytes, digest } = wanted;
+    let Wanted { key, bucket, version_id, bytes, digest } = wanted;
+    let store = repository.stores.of(&bucket);
     let named = Named { key: &key, version_id: &version_id, bytes, digest };
-    let content = get_named(&*repository.store, &named).await?;
-    let lock = repository.store.retention(&key, &version_id).await;
+    let content = get_named(&**store, &named).await?;
+    let lock = store.retention(&key, &version_id).await;
     let lock =
         lock.map_err(|source| SegmentError::Store { key: key.clone(), source: Box::new(source) })?;
     Ok((CopiedObject { key, version_id, bytes, lock }, content))

@@ -133,7 +133,7 @@ impl Destination {
 
     /// A segment that was put into another bucket is not asked for here.
     fn is_here(&self, segment: &Segment) -> bool {
-        segment.bucket == *self.prepared.store.bucket()
+        self.prepared.stores.has(&segment.bucket)
     }
 
     /// Asks the server whether a segment is locked as documents say; `None`: it is not.
@@ -142,7 +142,8 @@ impl Destination {
         segment: &Segment,
         now: DateTime<Utc>,
     ) -> Result<Option<Segment>, BackupError> {
-        let Prepared { store, known, locks, .. } = &self.prepared;
+        let Prepared { stores, known, locks, .. } = &self.prepared;
+        let store = stores.of(&segment.bucket);
         let lock = match store.retention(&segment.key, &segment.version_id).await {
             Ok(lock) => lock,
             Err(StoreError::NotFound { .. }) => None,

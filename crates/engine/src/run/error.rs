@@ -4,8 +4,14 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use stonekeep_format::{
-    ErrorKind, codec::CodecError, ids::Label, inventory::InventoryError, key::ObjectKey,
-    lock::LockError, signature::SignatureError,
+    ErrorKind,
+    codec::CodecError,
+    genesis::LockBy,
+    ids::Label,
+    inventory::InventoryError,
+    key::ObjectKey,
+    lock::{LockError, LockMode},
+    signature::SignatureError,
 };
 use stonekeep_postgres::source::DumpError;
 use stonekeep_store::StoreError;
@@ -35,11 +41,34 @@ pub enum BackupError {
     /// The recipients cannot be used.
     #[error("the recipients cannot be used")]
     Recipients(#[source] CodecError),
-    /// The bucket names the locks.
+    /// The configuration says otherwise than the genesis who names the locks.
     #[error(
-        "this repository's locks are set by the bucket (lock = \"bucket-default\"), which this version cannot write"
+        "the repository's genesis says lock = {:?}, the configuration lock = {:?}: correct the configuration", signed.as_str(), configured.as_str()
     )]
-    BucketDefault,
+    LockByDiffers {
+        /// What the owner has signed.
+        signed: LockBy,
+        /// What is configured.
+        configured: LockBy,
+    },
+    /// The bucket names the locks, and not as the tier needs them.
+    #[error(
+        "bucket {bucket} locks by default: {found}; tier {tier:?} needs {days_min} to {days_max} days of {mode}: set its default retention so"
+    )]
+    BucketDefault {
+        /// The bucket.
+        bucket: String,
+        /// The tier.
+        tier: String,
+        /// What it does.
+        found: String,
+        /// The mode that the genesis asks for.
+        mode: LockMode,
+        /// The shortest that is enough.
+        days_min: u64,
+        /// The longest that the genesis allows.
+        days_max: u64,
+    },
     /// The bucket has no Object Lock.
     #[error(
         "bucket {bucket} has no Object Lock: it can only be had when a bucket is made, or by the provider's console; use another bucket"
@@ -208,7 +237,8 @@ impl BackupError {
             Self::Incomplete { .. } => ErrorKind::Corrupt,
             Self::Inventory(InventoryError::TooLong { .. })
             | Self::Recipients(_)
-            | Self::BucketDefault
+            | Self::BucketDefault { .. }
+            | Self::LockByDiffers { .. }
             | Self::NoObjectLock { .. }
             | Self::NoTier
             | Self::BelowFloor { .. }

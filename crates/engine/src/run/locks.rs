@@ -25,6 +25,8 @@ pub(crate) struct Locks {
     pub(crate) keep: Duration,
     pub(super) cap: Duration,
     pub(super) mode: LockMode,
+    /// For how long the bucket locks what is put there, if it names the locks.
+    pub(super) by_bucket: Option<Duration>,
     /// How far apart snapshots are.
     pub(super) interval: Duration,
     /// Whether nothing was stored before, so that nothing is known of how long content stands.
@@ -66,6 +68,11 @@ impl Locks {
     }
 
     fn lock(&self, keep: Duration, window: Duration) -> Result<Lock, LockError> {
+        if let Some(length) = self.by_bucket {
+            // It counts from the PUT, which comes later.
+            let retain_until = self.started_at + length;
+            return Ok(Lock { mode: self.mode, retain_until });
+        }
         lock::lock_for(self.started_at, keep, window, self.cap, self.mode)
     }
 }
@@ -103,6 +110,7 @@ mod tests {
             keep,
             cap: lock::cap(keep),
             mode: LockMode::Compliance,
+            by_bucket: None,
             interval: hours(1),
             first,
         }
@@ -130,6 +138,14 @@ mod tests {
         assert_eq!(window(&locks(false), Some(at(-100))), TimeDelta::hours(100));
         assert_eq!(window(&locks(false), Some(at(-9999))), TimeDelta::hours(720));
         assert_eq!(window(&locks(true), None), TimeDelta::hours(720));
+    }
+
+    #[test]
+    fn a_bucket_that_names_the_locks_names_all_of_them() {
+        let locks = Locks { by_bucket: Some(hours(800)), ..locks(false) };
+        for lock in [locks.of_content(None), locks.of_document(), locks.of_attempt()] {
+            assert_eq!(lock.expect("as the bucket says").retain_until, at(800));
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use stonekeep_format::{
     manifest::{InventoryRef, Link, Manifest, Totals},
     signature::{Found, Namespace, SignatureError, SignedDocument, Signer, Trust, verify_document},
 };
-use stonekeep_store::{ObjectVersion, StoreError, list_keys, oldest_verified};
+use stonekeep_store::{ObjectVersion, ReadStore, StoreError, list_keys, oldest_verified};
 
 use crate::{
     Context,
@@ -47,6 +47,14 @@ pub(super) struct Past {
     pub(super) maybe: Vec<ObjectKey>,
     /// What the newest snapshot that is not suspicious held.
     pub(super) baseline: Option<(Totals, Vec<TableTotals>)>,
+}
+
+/// What may be a record of ours.
+#[derive(Debug)]
+struct Candidate<'r> {
+    store: &'r dyn ReadStore,
+    key: ObjectKey,
+    versions: Vec<ObjectVersion>,
 }
 
 /// Who reads, and for whom.
@@ -120,7 +128,7 @@ impl<'a> Reader<'a> {
     /// The inventory of a snapshot, if our own signer signed its manifest.
     async fn inventory_of(&self, snapshot: &Snapshot) -> Result<Option<Inventory>, SegmentError> {
         let Snapshot { manifest, version, .. } = snapshot;
-        let store = &*self.repository.store;
+        let store = self.repository.stores.of(&manifest.inventory.bucket);
         let bytes = store.get(&version.key, &version.version_id, Manifest::BYTES_MAX).await;
         let bytes = bytes.map_err(|source| SegmentError::Store {
             key: version.key.clone(),
@@ -143,7 +151,7 @@ impl<'a> Reader<'a> {
             }
         };
         let records = stream::iter(keys.into_values())
-            .map(|(key, versions)| async move { self.record(&key, &versions).await })
+            .map(|candidate| async move { self.record(&candidate).await })
             .buffered(FETCHES_MAX);
         pin_mut!(records);
         while let Some(record) = records.next().await {
@@ -156,17 +164,20 @@ impl<'a> Reader<'a> {
     async fn newest_attempts(
         &self,
         newest: Option<DateTime<Utc>>,
-    ) -> Result<BTreeMap<SnapshotId, (ObjectKey, Vec<ObjectVersion>)>, StoreError> {
+    ) -> Result<BTreeMap<(SnapshotId, usize), Candidate<'_>>, StoreError> {
         let prefix = format!("attempts/{}/", self.label);
-        let keys = list_keys(&*self.repository.store, &prefix);
-        pin_mut!(keys);
         let mut found = BTreeMap::new();
-        while let Some((key, versions)) = keys.try_next().await? {
-            let Some(Place::Attempt(_, id)) = Place::of(&key) else { continue };
-            if newest.is_none_or(|newest| id.begun_at() >= newest) {
-                found.insert(id, (key, versions.versions));
-                if found.len() > ATTEMPTS_MAX {
-                    found.pop_first();
+        for (at, store) in self.repository.stores.all().enumerate() {
+            let keys = list_keys(&**store, &prefix);
+            pin_mut!(keys);
+            while let Some((key, versions)) = keys.try_next().await? {
+                let Some(Place::Attempt(_, id)) = Place::of(&key) else { continue };
+                if newest.is_none_or(|newest| id.begun_at() >= newest) {
+                    let versions = versions.versions;
+                    found.insert((id, at), Candidate { store: &**store, key, versions });
+                    if found.len() > ATTEMPTS_MAX {
+                        found.pop_first();
+                    }
                 }
             }
         }
@@ -174,12 +185,8 @@ impl<'a> Reader<'a> {
     }
 
     /// A record of ours, and the segments that it names.
-    async fn record(
-        &self,
-        key: &ObjectKey,
-        versions: &[ObjectVersion],
-    ) -> Option<(Attempt, Vec<Segment>)> {
-        let attempt = self.attempt(key, versions).await?;
+    async fn record(&self, candidate: &Candidate<'_>) -> Option<(Attempt, Vec<Segment>)> {
+        let attempt = self.attempt(candidate).await?;
         let inventory = load_inventory(self.repository, &attempt.inventory, &attempt.id).await;
         let segments = match inventory {
             Ok(inventory) => inventory.segments,
@@ -191,11 +198,11 @@ impl<'a> Reader<'a> {
         Some((attempt, segments))
     }
 
-    async fn attempt(&self, key: &ObjectKey, versions: &[ObjectVersion]) -> Option<Attempt> {
+    async fn attempt(&self, candidate: &Candidate<'_>) -> Option<Attempt> {
+        let Candidate { store, key, versions } = candidate;
         let found = Found { key, repository: Some(self.repository.genesis.repository) };
         let verify = |bytes: &[u8]| verify_document::<Attempt>(bytes, found, &self.own);
-        let store = &*self.repository.store;
-        match oldest_verified(store, versions, Attempt::BYTES_MAX, verify).await {
+        match oldest_verified(*store, versions, Attempt::BYTES_MAX, verify).await {
             Ok(verified) => verified.value.map(|(attempt, _)| attempt),
             Err(error) => {
                 self.context

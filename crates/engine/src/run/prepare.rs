@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use stonekeep_format::{
     chain::Position,
     codec::Recipients,
-    genesis::LockBy,
+    genesis::{GenesisLock, LockBy},
     ids::{ChainId, Seq, SnapshotId},
     inventory::{Segment, TableTotals},
     key::{ObjectKey, Place},
@@ -17,7 +17,7 @@ use stonekeep_format::{
     signature::Namespace,
     tier::{self, Tier},
 };
-use stonekeep_store::{AppendStore, ReadStore, StoreError};
+use stonekeep_store::{AppendStore, DefaultRetention, ReadStore, StoreError};
 
 use super::{
     BackupError, BackupPlan, Target,
@@ -26,8 +26,11 @@ use super::{
     past::{self, Past, Reader},
     state::State,
 };
-use crate::{Context, repository::Repository};
+use crate::{Context, repository::Repository, stores::Stores};
 
+/// By how much a bucket's default retention must be longer than what its tier keeps (2 d): a run may take one, and what is
+/// stored is named again by the next.
+pub(crate) const MARGIN: Duration = Duration::from_secs(2 * 86_400);
 /// Segments that are looked at before documents are relied on (16): of a bucket that has lost a fifth, 97 runs in 100 see it.
 const LOOKS: usize = 16;
 
@@ -35,7 +38,10 @@ const LOOKS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) repository: Repository,
+    /// Where this snapshot goes.
     pub(crate) store: Arc<dyn AppendStore>,
+    /// All buckets of the repository.
+    pub(super) stores: Stores,
     /// Where the writer keeps what it may not read back; absent if it may read the bucket.
     pub(super) state: Option<State>,
     pub(crate) position: Position,
@@ -63,32 +69,37 @@ pub(crate) async fn prepare(
     target: &Target,
     context: &Context,
 ) -> Result<Prepared, BackupError> {
-    let store = Arc::clone(&target.store);
     let recipients = Recipients::parse(&plan.recipients).map_err(BackupError::Recipients)?;
-    check_bucket(&*store).await?;
-    let started_at = server_time(&*store).await?;
+    for store in [&target.store].into_iter().chain(target.tiers.values()) {
+        check_bucket(&**store).await?;
+    }
+    let started_at = server_time(&*target.store).await?;
     let now = context.clock.now();
     lock::check_skew(now, started_at)?;
     let repository = open(plan, target, context).await?;
-    check_genesis(plan, &repository, &recipients, started_at, context)?;
+    check_genesis(plan, target, &repository, &recipients, started_at, context)?;
     let (past, state) = read_past(plan, &repository, target, context).await?;
     let genesis_lock = &repository.genesis.lock;
     let maybe = maybe(&past, genesis_lock.cap, started_at);
     let position = place(&past, &maybe, started_at, context, plan);
     let tier = choose_tier(plan, &past.links, started_at)?;
+    let store = Arc::clone(target.tiers.get(&tier.name).unwrap_or(&target.store));
     let locks = Locks {
         started_at,
         keep: tier.keep,
         cap: genesis_lock.cap,
         mode: genesis_lock.mode,
+        by_bucket: default_of(&*store, &tier, genesis_lock).await?,
         interval: locks::interval(&past.links, started_at),
         first: !past.has_inventory,
     };
     // What cannot be locked is said before anything is read.
     locks.of_content(Some(DateTime::<Utc>::MIN_UTC))?;
     let known = Known::new(past.named, &plan.distrusted, plan.fresh);
-    look_at_some(&*store, &known, &locks, context).await?;
+    look_at_some(&repository.stores, &known, &locks, context).await?;
     Ok(Prepared {
+        // Of one that is read from a state directory, too: what is named lies in the buckets.
+        stores: stores_of(target),
         repository,
         state,
         store,
@@ -105,13 +116,13 @@ pub(crate) async fn prepare(
 /// Documents say what is there, and are relied on for a day. So some of it is looked at: if a server has lost its objects, or
 /// somebody with the power to has removed them, it shows now.
 async fn look_at_some(
-    store: &dyn AppendStore,
+    stores: &Stores,
     known: &Known,
     locks: &Locks,
     context: &Context,
 ) -> Result<(), BackupError> {
     let look = |segment: Segment| async move {
-        match store.retention(&segment.key, &segment.version_id).await {
+        match stores.of(&segment.bucket).retention(&segment.key, &segment.version_id).await {
             Ok(Some(lock)) if lock.satisfies(&segment.lock) => Ok(None),
             Ok(_) | Err(StoreError::NotFound { .. }) => Ok(Some(segment.key)),
             Err(source) => {
@@ -119,10 +130,8 @@ async fn look_at_some(
             }
         }
     };
-    let here = known
-        .sample(LOOKS, &locks.needed())
-        .into_iter()
-        .filter(|each| each.bucket == *store.bucket());
+    let here =
+        known.sample(LOOKS, &locks.needed()).into_iter().filter(|each| stores.has(&each.bucket));
     let looks = try_join_all(here.map(look)).await?;
     if let Some(key) = looks.into_iter().flatten().next() {
         context.warn(format!(
@@ -153,16 +162,57 @@ async fn check_bucket(store: &dyn AppendStore) -> Result<(), BackupError> {
     }
 }
 
+fn stores_of(target: &Target) -> Stores {
+    let of_tiers = target.tiers.values().map(|store| Arc::clone(store) as Arc<dyn ReadStore>);
+    Stores::new(Arc::clone(&target.store) as _, of_tiers.collect())
+}
+
+/// If buckets name the locks: for how long the tier's bucket locks what is put there.
+async fn default_of(
+    store: &dyn AppendStore,
+    tier: &Tier,
+    wanted: &GenesisLock,
+) -> Result<Option<Duration>, BackupError> {
+    if wanted.by == LockBy::PerObject {
+        return Ok(None);
+    }
+    let lock = store.bucket_lock().await.map_err(|source| BackupError::Store {
+        action: "read the bucket's default retention",
+        source,
+    })?;
+    let day = Duration::from_secs(86_400);
+    let length = |default: &DefaultRetention| day * default.days;
+    let is_enough = |default: &DefaultRetention| {
+        let is_as_strict =
+            default.mode == LockMode::Compliance || wanted.mode == LockMode::Governance;
+        is_as_strict && length(default) >= tier.keep + MARGIN && length(default) <= wanted.cap
+    };
+    match lock.default.filter(is_enough) {
+        Some(default) => Ok(Some(length(&default))),
+        None => Err(BackupError::BucketDefault {
+            bucket: store.bucket().to_string(),
+            tier: tier.name.clone(),
+            found: lock.default.map_or_else(
+                || "none".to_owned(),
+                |default| format!("{} days of {}", default.days, default.mode),
+            ),
+            mode: wanted.mode,
+            days_min: (tier.keep + MARGIN).as_secs().div_ceil(day.as_secs()),
+            days_max: wanted.cap.as_secs() / day.as_secs(),
+        }),
+    }
+}
+
 /// Finds the genesis in the bucket or, for a writer that may not read there, takes the copy it was given.
 async fn open(
     plan: &BackupPlan,
     target: &Target,
     context: &Context,
 ) -> Result<Repository, BackupError> {
-    let store: Arc<dyn ReadStore> = Arc::clone(&target.store) as _;
-    match (Repository::open(Arc::clone(&store), &plan.owner, context).await, &target.genesis) {
+    let stores = stores_of(target);
+    match (Repository::open(stores.clone(), &plan.owner, context).await, &target.genesis) {
         (Err(error), Some(genesis)) if past::is_denied(&error) => {
-            Ok(Repository::pinned(genesis, store, &plan.owner)?)
+            Ok(Repository::pinned(genesis, stores, &plan.owner)?)
         }
         (opened, _) => Ok(opened?),
     }
@@ -189,21 +239,24 @@ async fn read_past(
         return Ok((Past::default(), None));
     };
     let state = State::open(dir, target.store.bucket(), context)?;
-    let mut past = read(&Repository { store: state.store()?, ..repository.clone() }).await??;
+    let stores = Stores::copy(state.store()?);
+    let mut past = read(&Repository { stores, ..repository.clone() }).await??;
     past.maybe.extend(state.pending()?);
     Ok((past, Some(state)))
 }
 
 fn check_genesis(
     plan: &BackupPlan,
+    target: &Target,
     repository: &Repository,
     recipients: &Recipients,
     now: DateTime<Utc>,
     context: &Context,
 ) -> Result<(), BackupError> {
     let genesis = &repository.genesis;
-    if genesis.lock.by == LockBy::BucketDefault {
-        return Err(BackupError::BucketDefault);
+    let lock_by = if target.tiers.is_empty() { LockBy::PerObject } else { LockBy::BucketDefault };
+    if genesis.lock.by != lock_by {
+        return Err(BackupError::LockByDiffers { signed: genesis.lock.by, configured: lock_by });
     }
     if !repository.trust.allows_signer(&plan.signer, Namespace::Manifest, now) {
         return Err(BackupError::NotASigner { fingerprint: plan.signer.fingerprint() });

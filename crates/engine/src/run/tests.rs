@@ -17,17 +17,19 @@ use stonekeep_format::{
     tier::Every,
 };
 use stonekeep_store::{
-    BucketLock, ListCursor, MemoryStore, ObjectHead, ReadStore, Right, StoreError, VersionPage,
-    contract::list_all,
+    BucketLock, DefaultRetention, ListCursor, MemoryStore, ObjectHead, ProvisionStore as _,
+    ReadStore, Right, StoreError, VersionPage, contract::list_all,
 };
 
 use super::*;
 use crate::{
     history::{History, Selector, find},
-    init::{InitPlan, init},
+    init::{Buckets, InitPlan, init},
     list::list,
-    repository::Repository,
+    repository::{Repository, RepositoryError},
     segments::fixture::{context, signer},
+    stores::Stores,
+    verify::verify,
 };
 
 const HOUR: TimeDelta = TimeDelta::hours(1);
@@ -44,6 +46,8 @@ fn tier(name: &str, every: Every, days: u64) -> Tier {
 struct World {
     clock: Arc<StillClock>,
     store: MemoryStore,
+    /// The buckets of tiers, if buckets name the locks.
+    of_tiers: BTreeMap<String, MemoryStore>,
     context: Context,
     plan: BackupPlan,
     state: Option<tempfile::TempDir>,
@@ -52,9 +56,20 @@ struct World {
 
 impl World {
     async fn new(tiers: Vec<Tier>) -> Self {
+        Self::make(tiers, false).await
+    }
+
+    async fn make(tiers: Vec<Tier>, buckets_lock: bool) -> Self {
         let clock = Arc::new(StillClock::new(at("2026-11-21T00:00:00Z")));
-        let store = MemoryStore::new("vault".parse().expect("a bucket"), Arc::clone(&clock) as _)
-            .in_large_pages();
+        let bucket = |name: &str| {
+            MemoryStore::new(name.parse().expect("a bucket"), Arc::clone(&clock) as _)
+                .in_large_pages()
+        };
+        let store = bucket("vault");
+        let locking = tiers.iter().filter(|_| buckets_lock);
+        let of_tiers: BTreeMap<String, MemoryStore> = locking
+            .map(|tier| (tier.name.clone(), bucket(&format!("vault-{}", tier.name))))
+            .collect();
         let context = Context { clock: Arc::clone(&clock) as _, ..context() };
         let recipient = || age::x25519::Identity::generate().to_public().to_string();
         let recipients = vec![recipient(), recipient()];
@@ -65,7 +80,6 @@ impl World {
             signer_public_lines: vec![line],
             recipients: recipients.clone(),
             tiers: tiers.clone(),
-            bucket: "vault".parse().expect("a bucket"),
             policy_json: None,
             lock_mode: LockMode::Compliance,
             owner: owner.clone(),
@@ -73,7 +87,15 @@ impl World {
         let sign = |namespace, message: &[u8]| {
             signer.sign(namespace, message).map_err(|error| error.to_string())
         };
-        init(&plan, Arc::new(store.clone()), &sign, &context).await.expect("a repository");
+        let provision = |store: &MemoryStore| Arc::new(store.clone()) as _;
+        let buckets = Buckets {
+            main: provision(&store),
+            of_tiers: of_tiers
+                .iter()
+                .map(|(name, store)| (name.clone(), provision(store)))
+                .collect(),
+        };
+        init(&plan, &buckets, &sign, &context).await.expect("a repository");
         let plan = BackupPlan {
             label: "bookings".parse().expect("a label"),
             tiers,
@@ -87,7 +109,7 @@ impl World {
             fresh: false,
             shrink_percent_max: 50,
         };
-        Self { clock, store, context, plan, state: None, genesis: None }
+        Self { clock, store, of_tiers, context, plan, state: None, genesis: None }
     }
 
     async fn weekly() -> Self {
@@ -103,6 +125,11 @@ impl World {
         Target {
             name: "vault".to_owned(),
             store: Arc::new(store),
+            tiers: self
+                .of_tiers
+                .iter()
+                .map(|(name, store)| (name.clone(), Arc::new(store.naming_no_locks()) as _))
+                .collect(),
             genesis: self.genesis.clone(),
             state_dir: self.state.as_ref().map(|dir| dir.path().to_owned()),
         }
@@ -152,7 +179,9 @@ impl World {
 
     async fn open(&self) -> Repository {
         let store: Arc<dyn ReadStore> = Arc::new(self.store.clone());
-        let repository = Repository::open(store, &self.plan.owner, &self.context).await;
+        let of_tiers = self.of_tiers.values().map(|store| Arc::new(store.clone()) as _);
+        let stores = Stores::new(store, of_tiers.collect());
+        let repository = Repository::open(stores, &self.plan.owner, &self.context).await;
         repository.expect("a genesis")
     }
 
@@ -335,6 +364,7 @@ async fn records_of_others_and_of_other_labels_count_for_nothing() {
         plan: BackupPlan { label, ..world.plan.clone() },
         clock: Arc::clone(&world.clock),
         store: world.store.clone(),
+        of_tiers: BTreeMap::new(),
         context: world.context.clone(),
         state: None,
         genesis: None,
@@ -488,6 +518,80 @@ async fn one_skewed_clock_refuses_the_run() {
     let begun = begin(&world.plan, &[world.target(world.store.clone())], &context).await;
     let Err(mut outcomes) = begun else { panic!("it began") };
     assert!(matches!(outcomes.remove(0).result, Err(BackupError::Lock(_))));
+}
+
+#[tokio::test]
+async fn buckets_that_name_the_locks_hold_one_tier_each_and_one_chain() {
+    let tiers = vec![tier("hourly", Every::Hour, 7), tier("daily", Every::Day, 30)];
+    let world = World::make(tiers, true).await;
+    let mut reports = Vec::new();
+    for hour in 0..50 {
+        reports.push(world.snapshot(&["a", &format!("b{hour}")]).await);
+        world.pass(HOUR);
+    }
+    let daily = reports.iter().filter(|report| report.tier == "daily").count();
+    assert_eq!(daily, 3, "one of each day in Berlin");
+    let repository = world.open().await;
+    let listed = list(&repository, &world.context).await.expect("listed");
+    assert_eq!((listed.snapshots.len(), listed.is_alarming()), (50, false));
+    let chains: BTreeSet<_> = reports.iter().map(|report| report.chain).collect();
+    assert_eq!((chains.len(), reports[49].seq), (1, Seq(50)));
+    for report in &reports {
+        let selector = Selector::Id(report.snapshot.to_string());
+        let snapshot = find(&repository, &selector).await.expect("found");
+        let bucket = format!("vault-{}", report.tier);
+        assert_eq!(snapshot.manifest.inventory.bucket.as_str(), bucket);
+        let report = verify(&repository, &snapshot, true, &world.context).await.expect("looked");
+        assert_eq!(report.problems, []);
+    }
+    assert_eq!(world.keys("").await, [ObjectKey::genesis(1)], "nothing but that in the main one");
+    // What stands is stored once a month in the bucket of days, and named from everywhere.
+    let rows = world.row_segments().await;
+    assert_eq!(rows[0].bucket.as_str(), "vault-daily");
+    assert_eq!(rows[1].bucket.as_str(), "vault-hourly");
+
+    // A manifest that was copied into the other bucket is no second snapshot.
+    let newest = find(&repository, &Selector::Latest).await.expect("found");
+    let (key, version) = (&newest.version.key, &newest.version.version_id);
+    let bytes = world.of_tiers["hourly"].get(key, version, 1 << 20).await.expect("read");
+    world.of_tiers["daily"].plant(key, bytes);
+    let listed = list(&repository, &world.context).await.expect("listed");
+    assert_eq!((listed.snapshots.len(), listed.planted.len()), (50, 1));
+    world.snapshot(&["a"]).await;
+}
+
+#[tokio::test]
+async fn a_bucket_whose_default_is_too_short_or_that_the_genesis_knows_nothing_of_is_refused() {
+    let tiers = || vec![tier("hourly", Every::Hour, 7), tier("daily", Every::Day, 30)];
+    let world = World::make(tiers(), true).await;
+    let refused = async |target: Target| {
+        let begun = begin(&world.plan, &[target], &world.context).await;
+        let Err(mut outcomes) = begun else { panic!("it began") };
+        outcomes.remove(0).result.expect_err("refused")
+    };
+    let per_object = Target { tiers: BTreeMap::new(), ..world.target(world.store.clone()) };
+    let error = refused(per_object).await;
+    assert!(
+        matches!(error, BackupError::Repository(RepositoryError::TierBucket { .. })),
+        "{error:?}"
+    );
+    for default in [
+        DefaultRetention { mode: LockMode::Compliance, days: 31 },
+        DefaultRetention { mode: LockMode::Governance, days: 60 },
+        DefaultRetention { mode: LockMode::Compliance, days: 1000 },
+    ] {
+        world.of_tiers["daily"].put_default_retention(default).await.expect("set");
+        let error = refused(world.target(world.store.clone())).await;
+        assert!(matches!(error, BackupError::BucketDefault { .. }), "{error:?}");
+        assert!(error.to_string().contains("32 to 67 days of COMPLIANCE"), "{error}");
+    }
+    let other = World::new(tiers()).await;
+    let mut target = world.target(other.store.clone());
+    target.name = "other".to_owned();
+    let begun = begin(&other.plan, &[target], &other.context).await;
+    let Err(mut outcomes) = begun else { panic!("it began") };
+    let error = outcomes.remove(0).result.expect_err("refused");
+    assert!(matches!(error, BackupError::LockByDiffers { .. }), "{error:?}");
 }
 
 /// A server that takes requests to put and never answers them.

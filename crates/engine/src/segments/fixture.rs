@@ -38,6 +38,7 @@ use crate::{
     events::Silence,
     history::{Snapshot, find},
     repository::Repository,
+    stores::Stores,
 };
 
 /// Made for the tests of the format; it guards nothing.
@@ -128,7 +129,8 @@ impl Fixture {
         let mut owner = Trust::none();
         let line = signer().public_line().expect("a line");
         owner.allow(&line, &[Namespace::Genesis], None, None).expect("a key");
-        let repository = Repository::open(store, &owner, &self.context).await.expect("a genesis");
+        let repository =
+            Repository::open(Stores::copy(store), &owner, &self.context).await.expect("a genesis");
         let snapshot = find(&repository, &id("latest")).await.expect("a snapshot");
         (repository, snapshot)
     }

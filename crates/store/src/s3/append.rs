@@ -14,6 +14,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use stonekeep_format::{
+    genesis::LockBy,
     ids::VersionId,
     key::{ObjectKey, Place},
     lock::{Lock, LockMode},
@@ -120,17 +121,18 @@ impl S3Store {
         conditional: bool,
     ) -> Result<Option<String>, SdkError<PutObjectError>> {
         let timeouts = connect::timeouts(body.len() as u64);
+        let named = (self.lock_by == LockBy::PerObject).then_some(lock);
         self.client
             .put_object()
             .bucket(self.bucket.as_str())
             .key(self.full_key(key))
             .set_if_none_match(conditional.then(|| "*".to_owned()))
             .content_md5(md5)
-            .object_lock_mode(match lock.mode {
+            .set_object_lock_mode(named.map(|lock| match lock.mode {
                 LockMode::Compliance => ObjectLockMode::Compliance,
                 LockMode::Governance => ObjectLockMode::Governance,
-            })
-            .object_lock_retain_until_date(whole_seconds(lock.retain_until))
+            }))
+            .set_object_lock_retain_until_date(named.map(|lock| whole_seconds(lock.retain_until)))
             // In memory, so that its hash is signed.
             .body(ByteStream::from(body))
             .customize()

@@ -9,10 +9,16 @@ use aws_sdk_s3::{
     },
 };
 
+use stonekeep_format::lock::LockMode;
+
 use super::{S3Store, endpoint};
-use crate::{BucketLock, Created, LifecycleRule, ProvisionStore, ReadStore, StoreError};
+use crate::{
+    BucketLock, Created, DefaultRetention, LifecycleRule, ProvisionStore, ReadStore, StoreError,
+};
 
 const CREATE: &str = "make the bucket (s3:CreateBucket, s3:PutBucketObjectLockConfiguration)";
+const PUT_DEFAULT: &str =
+    "set the bucket's default retention (s3:PutBucketObjectLockConfiguration)";
 const PUT_POLICY: &str = "set the bucket policy (s3:PutBucketPolicy)";
 const PUT_LIFECYCLE: &str = "set the lifecycle rules (s3:PutLifecycleConfiguration)";
 
@@ -45,6 +51,27 @@ impl ProvisionStore for S3Store {
             }
             Err(error) => Err(self.call(CREATE, None).failed(error)),
         }
+    }
+
+    async fn put_default_retention(&self, default: DefaultRetention) -> Result<(), StoreError> {
+        let retention = types::DefaultRetention::builder()
+            .mode(match default.mode {
+                LockMode::Compliance => types::ObjectLockRetentionMode::Compliance,
+                LockMode::Governance => types::ObjectLockRetentionMode::Governance,
+            })
+            .days(i32::try_from(default.days).unwrap_or(i32::MAX));
+        let rule = types::ObjectLockRule::builder().default_retention(retention.build()).build();
+        let configuration = types::ObjectLockConfiguration::builder()
+            .object_lock_enabled(types::ObjectLockEnabled::Enabled)
+            .rule(rule);
+        let answer = self
+            .client
+            .put_object_lock_configuration()
+            .bucket(self.bucket.as_str())
+            .object_lock_configuration(configuration.build())
+            .send()
+            .await;
+        answer.map(drop).map_err(|error| self.call(PUT_DEFAULT, None).failed(error))
     }
 
     async fn put_policy(&self, json: &str) -> Result<(), StoreError> {
