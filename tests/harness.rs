@@ -337,44 +337,13 @@ impl Installation {
         headers: &[&str],
         body: &str,
     ) -> (u16, String) {
-        self.s3_in(&self.bucket, user, method, path_and_query, headers, body)
+        let url = format!("{}/{}{path_and_query}", self.endpoint, self.bucket);
+        send(user, method, &url, headers, body)
     }
 
-    /// The same in another bucket.
-    pub(crate) fn s3_in(
-        &self,
-        bucket: &str,
-        user: User,
-        method: &str,
-        path_and_query: &str,
-        headers: &[&str],
-        body: &str,
-    ) -> (u16, String) {
-        let (id, secret) = user.keys();
-        let url = format!("{}/{bucket}{path_and_query}", self.endpoint);
-        let mut curl = Command::new("curl");
-        curl.args([
-            "-s",
-            "-w",
-            "\n%{http_code}",
-            "--aws-sigv4",
-            "aws:amz:us-east-1:s3",
-            "--user",
-            &format!("{id}:{secret}"),
-            "-X",
-            method,
-            "-H",
-            "x-amz-content-sha256: UNSIGNED-PAYLOAD",
-        ]);
-        for header in headers {
-            curl.args(["-H", header]);
-        }
-        if !body.is_empty() {
-            curl.args(["--data-binary", body]);
-        }
-        let answer = must(curl.arg(&url));
-        let (body, status) = answer.rsplit_once('\n').expect("curl writes the status last");
-        (status.parse().expect("a status"), body.to_owned())
+    /// Configures another bucket than this installation's, as its owner.
+    pub(crate) fn configure_bucket(&self, bucket: &str, query: &str, xml: &str) -> (u16, String) {
+        send(User::Owner, "PUT", &format!("{}/{bucket}?{query}=", self.endpoint), &[], xml)
     }
 
     /// Every version in the bucket, as (key, version id), by the owner's own listing.
@@ -401,4 +370,31 @@ impl Installation {
             .filter_map(|part| Some((field(part, "Key")?, field(part, wanted)?)))
             .collect()
     }
+}
+
+fn send(user: User, method: &str, url: &str, headers: &[&str], body: &str) -> (u16, String) {
+    let (id, secret) = user.keys();
+    let mut curl = Command::new("curl");
+    curl.args([
+        "-s",
+        "-w",
+        "\n%{http_code}",
+        "--aws-sigv4",
+        "aws:amz:us-east-1:s3",
+        "--user",
+        &format!("{id}:{secret}"),
+        "-X",
+        method,
+        "-H",
+        "x-amz-content-sha256: UNSIGNED-PAYLOAD",
+    ]);
+    for header in headers {
+        curl.args(["-H", header]);
+    }
+    if !body.is_empty() {
+        curl.args(["--data-binary", body]);
+    }
+    let answer = must(curl.arg(url));
+    let (body, status) = answer.rsplit_once('\n').expect("curl writes the status last");
+    (status.parse().expect("a status"), body.to_owned())
 }

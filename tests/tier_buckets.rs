@@ -1,6 +1,6 @@
 //! Buckets that name the locks (`lock = "bucket-default"`): one for each tier, and a writer that has no right to name any.
 
-use crate::harness::{Database, Installation, User, must, run, said};
+use crate::harness::{Database, Installation, must, run, said};
 
 const SCRIPT: &str = "CREATE TABLE t (a int, b text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 1000) i";
 
@@ -81,8 +81,7 @@ fn a_bucket_without_a_default_retention_is_refused() {
     must(&mut installation.init_of("vault", "BUCKET"));
     let none = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>";
     let daily = format!("{}-daily", installation.bucket);
-    let (status, answer) =
-        installation.s3_in(&daily, User::Owner, "PUT", "?object-lock=", &[], none);
+    let (status, answer) = installation.configure_bucket(&daily, "object-lock", none);
     assert_eq!(status, 200, "{answer}");
     let output = run(&mut installation.daemon(&["backup"]));
     assert_eq!(output.status.code(), Some(78), "{}", said(&output));
