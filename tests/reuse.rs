@@ -104,7 +104,8 @@ fn a_repository_that_fails_takes_no_other_with_it() {
         let second = text[begin..end]
             .replace(&installation.bucket, "no-such-bucket")
             .replace("\"vault\"", "\"second\"");
-        format!("{}{second}{}", &text[..end], &text[end..])
+        let metrics = installation.path("metrics.prom");
+        format!("metrics_file = {metrics:?}\n{}{second}{}", &text[..end], &text[end..])
     });
     let output = run(&mut installation.daemon(&["backup", "--json"]));
     let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -114,6 +115,19 @@ fn a_repository_that_fails_takes_no_other_with_it() {
         all.iter().find(|each| each["repository"] == name).expect("it is told").clone()
     };
     assert!(of("second")["error"].is_object() && of("vault")["snapshot"].is_object(), "{document}");
+    let metrics = std::fs::read_to_string(installation.path("metrics.prom")).expect("written");
+    let of = |repository| format!("{{database=\"bookings\",repository=\"{repository}\"}}");
+    for (name, repository, value) in [
+        ("stonekeep_backup_success", "second", " 0"),
+        ("stonekeep_backup_success", "vault", " 1"),
+        ("stonekeep_snapshot_rows", "vault", " 2"),
+        ("stonekeep_snapshot_put_bytes", "vault", " "),
+        ("stonekeep_snapshot_committed_timestamp_seconds", "vault", " 1"),
+    ] {
+        let line = format!("\n{name}{}{value}", of(repository));
+        assert!(metrics.contains(&line), "{line:?} is not in: {metrics}");
+    }
+    assert!(!metrics.contains(&format!("stonekeep_snapshot_rows{}", of("second"))), "{metrics}");
     installation.restore(&Database::to_restore("twice"));
 }
 

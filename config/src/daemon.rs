@@ -47,6 +47,8 @@ pub struct DaemonConfig {
     pub compression_level: i32,
     /// A list of segment ids, one a line, that are stored again by the next run.
     pub distrust_file: Option<PathBuf>,
+    /// Where figures of the last run are written for Prometheus.
+    pub metrics_file: Option<PathBuf>,
     /// The directory of `pg_dump`, with `%v` for the server's major; absent: it is looked for.
     pub pg_bindir: Option<String>,
     encryption: Encryption,

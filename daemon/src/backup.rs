@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     failure::Failure,
     log::{Reader, Voice},
+    metrics::Metrics,
     plan::{Once, Shared, Stores},
 };
 
@@ -54,6 +55,7 @@ pub(crate) async fn run(
     let stores = shared.stores().await?;
     let mut worst = 0;
     let mut document = Document { databases: Vec::new() };
+    let metrics = Metrics::new();
     for database in databases {
         let context = Context {
             clock: Arc::new(SystemClock),
@@ -64,8 +66,15 @@ pub(crate) async fn run(
             if let Err((_, failure)) = &result {
                 worst = worst.max(failure.kind().exit_code());
             }
+            for repository in config.repositories() {
+                record(&metrics, &database.name, &repository.name, &result);
+            }
             document.databases.push(tell(&database.name, result, options.json)?);
         }
+    }
+    if let Some(path) = &config.metrics_file {
+        // The snapshots are there, whatever becomes of the file.
+        metrics.write(path).unwrap_or_else(|failure| failure.print(options.json));
     }
     if options.json {
         output::document(&document).map_err(Failure::Output)?;
@@ -73,8 +82,23 @@ pub(crate) async fn run(
     Ok(ExitCode::from(worst))
 }
 
-/// Of each repository: its snapshot, or why there is none.
-type Results = Vec<Result<BackupReport, (Option<String>, Failure)>>;
+/// A database that failed by itself failed in every repository.
+fn record(metrics: &Metrics, label: &Label, repository: &str, result: &OneResult) {
+    match result {
+        Ok(report) if report.repository == repository => {
+            metrics.record(label, repository, Some(report));
+        }
+        Err((of, _)) if of.as_deref().is_none_or(|of| of == repository) => {
+            metrics.record(label, repository, None);
+        }
+        _ => {}
+    }
+}
+
+/// The snapshot in one repository, or in which there is none and why.
+type OneResult = Result<BackupReport, (Option<String>, Failure)>;
+/// Of each repository.
+type Results = Vec<OneResult>;
 
 async fn one(
     shared: &Shared<'_>,
@@ -109,11 +133,7 @@ async fn one(
 }
 
 /// Says what became of it, and returns it for the document.
-fn tell(
-    label: &Label,
-    result: Result<BackupReport, (Option<String>, Failure)>,
-    json: bool,
-) -> Result<Outcome, Failure> {
+fn tell(label: &Label, result: OneResult, json: bool) -> Result<Outcome, Failure> {
     let label = label.clone();
     match result {
         Ok(report) => {

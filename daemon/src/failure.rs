@@ -44,6 +44,9 @@ pub(crate) enum Failure {
     /// `STONEKEEP_LOG`.
     #[error("STONEKEEP_LOG is no log filter")]
     LogFilter(#[source] tracing_subscriber::filter::ParseError),
+    /// The file for Prometheus.
+    #[error("cannot write metrics_file {}", path.display())]
+    Metrics { path: PathBuf, source: io::Error },
     /// Standard output.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
@@ -63,6 +66,7 @@ impl Failure {
             Self::Signer { .. }
             | Self::AllowedSigners { .. }
             | Self::Url { .. }
+            | Self::Metrics { .. }
             | Self::LogFilter(_) => ErrorKind::Config,
             Self::Stopped { .. } | Self::Output(_) | Self::Runtime(_) => ErrorKind::Unavailable,
         }

@@ -5,6 +5,7 @@ mod check;
 mod cli;
 mod failure;
 mod log;
+mod metrics;
 mod plan;
 
 use std::process::ExitCode;

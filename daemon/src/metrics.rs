@@ -1,0 +1,109 @@
+//! Figures of the last run for Prometheus, in a file that its node exporter's textfile collector reads.
+
+use std::{io::Write as _, path::Path};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+use stonekeep_engine::backup::BackupReport;
+use stonekeep_format::ids::Label;
+
+use crate::failure::Failure;
+
+/// Of which series a figure is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Of {
+    database: String,
+    repository: String,
+}
+
+type Figure = Family<Of, Gauge>;
+
+/// What one run has to say.
+pub(crate) struct Metrics {
+    registry: Registry,
+    success: Figure,
+    committed: Figure,
+    promised: Figure,
+    suspicious: Figure,
+    rows: Figure,
+    plain: Figure,
+    put: Figure,
+    duration: Family<Of, Gauge<f64, std::sync::atomic::AtomicU64>>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("stonekeep");
+        let mut figure = |name: &str, help: &str, unit: Option<Unit>| {
+            let figure = Figure::default();
+            match unit {
+                Some(unit) => registry.register_with_unit(name, help, unit, figure.clone()),
+                None => registry.register(name, help, figure.clone()),
+            }
+            figure
+        };
+        let success = figure("backup_success", "Whether the last run made a snapshot", None);
+        let committed = figure(
+            "snapshot_committed_timestamp",
+            "When the snapshot was committed, by the storage server's clock",
+            Some(Unit::Seconds),
+        );
+        let promised = figure(
+            "snapshot_promised_until_timestamp",
+            "Until when the snapshot is kept at least",
+            Some(Unit::Seconds),
+        );
+        let suspicious =
+            figure("snapshot_suspicious", "Whether the database shrank beyond its limit", None);
+        let rows = figure("snapshot_rows", "Rows of all tables", None);
+        let plain = figure("snapshot_plain", "The dump, before compression", Some(Unit::Bytes));
+        let put = figure("snapshot_put", "What the run added to the bucket", Some(Unit::Bytes));
+        let duration = Family::default();
+        registry.register_with_unit(
+            "backup_duration",
+            "Wall time of the run",
+            Unit::Seconds,
+            duration.clone(),
+        );
+        Self { registry, success, committed, promised, suspicious, rows, plain, put, duration }
+    }
+
+    /// Takes note of what became of a database in one repository; without a report there is no snapshot.
+    pub(crate) fn record(&self, database: &Label, repository: &str, report: Option<&BackupReport>) {
+        let of = Of { database: database.to_string(), repository: repository.to_owned() };
+        self.success.get_or_create(&of).set(i64::from(report.is_some()));
+        let Some(report) = report else { return };
+        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        for (figure, value) in [
+            (&self.committed, report.committed_at.timestamp()),
+            (&self.promised, report.promised_until.timestamp()),
+            (&self.suspicious, i64::from(report.suspicious.is_some())),
+            (&self.rows, count(report.totals.rows)),
+            (&self.plain, count(report.totals.plain_bytes)),
+            (&self.put, count(report.totals.put_bytes)),
+        ] {
+            figure.get_or_create(&of).set(value);
+        }
+        let took = std::time::Duration::from_millis(report.duration_ms);
+        self.duration.get_or_create(&of).set(took.as_secs_f64());
+    }
+
+    /// Writes the file whole or not at all, readable by others than the daemon's user.
+    pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {
+        let write = || {
+            let mut document = String::new();
+            text::encode(&mut document, &self.registry).map_err(std::io::Error::other)?;
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+            let mut new = tempfile::Builder::new()
+                .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+                .tempfile_in(dir.unwrap_or(Path::new(".")))?;
+            new.write_all(document.as_bytes())?;
+            new.persist(path).map_err(|error| error.error)?;
+            Ok(())
+        };
+        write().map_err(|source| Failure::Metrics { path: path.to_owned(), source })
+    }
+}
