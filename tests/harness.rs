@@ -147,6 +147,32 @@ impl Database {
         rows
     }
 
+    /// The server's major version.
+    pub(crate) fn major(&self) -> u32 {
+        let number = self.query("SHOW server_version_num");
+        number.trim().parse::<u32>().expect("a number") / 10_000
+    }
+
+    /// Relations, functions, types, constraints (with whether they are valid), indexes, triggers, by words that are
+    /// the same in every major.
+    pub(crate) fn objects(&self) -> String {
+        self.query(
+            "WITH own AS (SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema') \
+             SELECT 'relation', oid::regclass::text, relkind::text, (relacl IS NULL)::text FROM pg_class \
+               WHERE relnamespace IN (SELECT * FROM own) AND relkind <> 'i' AND relkind <> 'c' \
+             UNION ALL SELECT 'index', indexrelid::regclass::text, pg_get_indexdef(indexrelid), indisvalid::text FROM pg_index JOIN pg_class c ON c.oid = indexrelid \
+               WHERE relnamespace IN (SELECT * FROM own) \
+             UNION ALL SELECT 'function', oid::regprocedure::text, prokind::text, '' FROM pg_proc p WHERE pronamespace IN (SELECT * FROM own) \
+               AND proname !~ 'multirange' AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = p.oid AND deptype = 'e') \
+             UNION ALL SELECT 'type', oid::regtype::text, typtype::text, '' FROM pg_type WHERE typnamespace IN (SELECT * FROM own) AND typtype NOT IN ('c', 'm') AND typelem = 0 \
+             UNION ALL SELECT 'constraint', conname, contype::text, convalidated::text FROM pg_constraint WHERE connamespace IN (SELECT * FROM own) AND contype <> 'n' \
+             UNION ALL SELECT 'trigger', tgname, tgrelid::regclass::text, tgenabled::text FROM pg_trigger WHERE NOT tgisinternal \
+             UNION ALL SELECT 'policy', polname, polrelid::regclass::text, '' FROM pg_policy \
+             UNION ALL SELECT 'event trigger', evtname, evtevent, '' FROM pg_event_trigger \
+             UNION ALL SELECT 'publication', pubname, puballtables::text, '' FROM pg_publication ORDER BY 1, 2, 3, 4",
+        )
+    }
+
     /// The sequences as they stand.
     pub(crate) fn sequences(&self) -> String {
         self.query("SELECT schemaname, sequencename, last_value FROM pg_sequences ORDER BY 1, 2")
@@ -248,11 +274,12 @@ impl Installation {
     pub(crate) fn configure(&self, change: impl FnOnce(String) -> String) {
         let dir = self.dir.path().display();
         let text = format!(
-            "signer_file = \"{dir}/signer\"\nallowed_signers_file = \"{dir}/allowed_signers\"\nstate_dir = \"{dir}/state\"\n\
+            "signer_file = \"{dir}/signer\"\npg_bindir = \"{}\"\nallowed_signers_file = \"{dir}/allowed_signers\"\nstate_dir = \"{dir}/state\"\n\
              [encryption]\nrecipients = [\"{}\", \"{}\"]\n\
              [[repository]]\nname = \"vault\"\nbucket = \"{}\"\nprefix = \"stonekeep\"\nregion = \"us-east-1\"\nendpoint = \"{}\"\npath_style = true\n\
              [[tier]]\nname = \"hourly\"\nevery = \"hour\"\nkeep = \"7d\"\n\
              [[database]]\nname = \"bookings\"\nurl = \"{}\"\ntls = \"disable\"\nschedule = \"15 * * * *\"\njobs = 2\nddl_wait_max = \"4s\"\n",
+            server("STONEKEEP_TEST_PG_BINDIR"),
             self.recipient("identity1"),
             self.recipient("identity2"),
             self.bucket,
@@ -304,8 +331,13 @@ impl Installation {
     }
 
     pub(crate) fn reader(&self, args: &[&str]) -> Command {
+        // As init has written it, with the programs of the servers under test.
+        let config = self.path("stonekeep.toml");
+        let text = fs::read_to_string(config).expect("init has written it");
+        let bindir = server("STONEKEEP_TEST_PG_BINDIR");
+        self.write("reader.toml", &format!("pg_bindir = \"{bindir}\"\n{text}"));
         let mut command = self.binary("stonekeep", User::Reader);
-        command.arg("--config").arg(self.path("stonekeep.toml")).args(args);
+        command.arg("--config").arg(self.path("reader.toml")).args(args);
         command
     }
 

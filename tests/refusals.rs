@@ -122,7 +122,7 @@ fn a_configuration_that_cannot_be_used_says_where() {
     let source = Database::create("config", SCRIPT);
     let installation = Installation::prepare(&source);
     installation.configure(|text| text.replace("[encryption]", "[encryption"));
-    assert_refused(&run(&mut installation.daemon(&["check"])), 78, "stonekeepd.toml:4:12");
+    assert_refused(&run(&mut installation.daemon(&["check"])), 78, "stonekeepd.toml:5:12");
     installation.configure(|text| {
         let (head, tail) = text.split_once(", \"age1").expect("two recipients");
         format!("{head}]{}", &tail[tail.find(']').map_or(0, |at| at + 1)..])
@@ -179,7 +179,9 @@ fn a_pg_dump_that_fails_makes_no_snapshot_and_is_quoted() {
         fs::write(dir.join(tool), script).expect("written");
         fs::set_permissions(dir.join(tool), fs::Permissions::from_mode(0o755)).expect("mode");
     }
-    installation.configure(|text| format!("pg_bindir = \"{}\"\n{text}", dir.display()));
+    installation.configure(|text| {
+        text.replace(&server("STONEKEEP_TEST_PG_BINDIR"), &dir.display().to_string())
+    });
     assert_refused(&run(&mut installation.daemon(&["backup"])), 75, "out of luck");
     no_snapshot(&installation);
 }

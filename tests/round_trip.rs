@@ -5,11 +5,22 @@ use std::process::Command;
 use crate::harness::{Database, Installation, User, must, server};
 
 const EVERY_KIND: &str = include_str!("fixtures/every_kind.sql");
+const MORE_KINDS: &str = include_str!("fixtures/more_kinds.sql");
 const HASHED_ENUM: &str = include_str!("fixtures/hashed_enum.sql");
 
 fn assert_equal(source: &Database, target: &Database) {
     assert_eq!(source.rows(), target.rows());
     assert_eq!(source.sequences(), target.sequences());
+    // Another major prints the same schema in other words.
+    if source.major() != target.major() {
+        let (before, after) = (source.objects(), target.objects());
+        let missing = |of: &str, from: &str| {
+            let lines = of.lines().filter(|line| !from.lines().any(|other| other == *line));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!((missing(&before, &after), missing(&after, &before)), Default::default());
+        return;
+    }
     let (before, after) = (source.dump(), target.dump());
     let differing: Vec<_> = before.iter().zip(&after).filter(|(a, b)| a != b).take(10).collect();
     assert!(
@@ -32,6 +43,7 @@ fn a_database_of_every_kind_comes_back_equal_by_all_three_ways() {
     let script = EVERY_KIND
         .replace("CREATE ROLE ek_owner NOLOGIN;", "")
         .replace("CREATE ROLE ek_reader NOLOGIN;", "");
+    let script = format!("{script}\n{MORE_KINDS}");
     let roles = Database::create("roles", "SELECT 1");
     make_roles(&roles);
     let source = Database::create("every_kind", &script);

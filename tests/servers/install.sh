@@ -22,6 +22,7 @@ want libc6-dev /usr/include/stdio.h
 want make /usr/bin/make
 want cmake /usr/bin/cmake
 want pgbouncer /usr/sbin/pgbouncer
+want patchelf /usr/bin/patchelf
 [ ${#need[@]} -gt 0 ] || exit 0
 
 sudo=()

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A throw-away PostgreSQL 15 on loopback.
+# A throw-away PostgreSQL on loopback: 15, or that whose programs are in PG_BIN.
 #   postgres.sh up DIR PORT    members of the role by_password log in by password (scram), those of by_tls over TLS only, all
 #                              others as they like; DIR/ca.pem signed the server's certificate
 #   postgres.sh down DIR       ends it and removes DIR
 # As root it runs as the user postgres, since initdb refuses root.
 set -euo pipefail
-command=${1:?up or down} dir=$(realpath -m "${2:?a directory}") bin=/usr/lib/postgresql/15/bin
+command=${1:?up or down} dir=$(realpath -m "${2:?a directory}") bin=${PG_BIN:-/usr/lib/postgresql/15/bin}
 as=()
 [ "$(id -u)" != 0 ] || as=(setpriv --reuid=postgres --regid=postgres --init-groups --reset-env)
 
@@ -35,6 +35,7 @@ max_connections = 200
 max_locks_per_transaction = 256
 max_wal_size = 4GB
 log_min_messages = fatal
+jit = off
 C
 cat > "$dir/data/pg_hba.conf" <<C
 local all all trust

@@ -91,7 +91,10 @@ impl Run<'_> {
         self.comparison(tables).run(context).await?;
         self.reached = Reached::Compared;
         if self.plan.analyze {
-            analyze(&self.target, &self.options.pins).await?;
+            for warning in analyze(&self.target, &self.options.pins).await? {
+                context.warn(warning.clone());
+                self.warnings.push(warning);
+            }
         }
         self.end(context).await
     }

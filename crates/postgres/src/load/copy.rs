@@ -306,17 +306,35 @@ impl std::fmt::Debug for CopyIn<'_> {
 }
 
 /// Gathers the planner's statistics, which no archive before PostgreSQL 18 holds; and, since it commits synchronously,
-/// makes everything loaded before it durable.
+/// makes everything loaded before it durable. Tables with foreign partitions are left out: their servers need not be there, and
+/// must not be asked by a rehearsal. Returns which tables refused, and why: they are whole all the same.
 ///
 /// # Errors
-/// [`LoadError::Connect`], [`LoadError::Refused`].
-pub async fn analyze(target: &ConnectOptions, pins: &Pins) -> Result<(), LoadError> {
+/// [`LoadError::Connect`], [`LoadError::Refused`] if the tables cannot be listed.
+pub async fn analyze(target: &ConnectOptions, pins: &Pins) -> Result<Vec<String>, LoadError> {
     let session = connect(target).await?;
     let refused = |e: tokio_postgres::Error| LoadError::refused("ANALYZE", Refusal::quiet(&e));
     session.batch_execute(&pins.as_sql()).await.map_err(refused)?;
     session.batch_execute("SET synchronous_commit TO on").await.map_err(refused)?;
-    session.batch_execute("ANALYZE").await.map_err(refused)
+    let mut left = Vec::new();
+    for row in session.query(ANALYZED, &[]).await.map_err(refused)? {
+        let table: String = row.get(0);
+        match session.batch_execute(&format!("ANALYZE {table}")).await {
+            Ok(()) => {}
+            Err(error) if error.as_db_error().is_some() => {
+                left.push(format!("{table} has no statistics: {}", Refusal::quiet(&error)));
+            }
+            Err(error) => return Err(refused(error)),
+        }
+    }
+    Ok(left)
 }
+
+const ANALYZED: &str = "WITH RECURSIVE above (oid) AS (SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
+      WHERE c.relkind = 'f' UNION SELECT i.inhparent FROM above JOIN pg_catalog.pg_inherits i ON i.inhrelid = above.oid) \
+    SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+    WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+    AND c.oid NOT IN (SELECT oid FROM above) AND (c.relkind <> 'm' OR c.relispopulated) ORDER BY c.oid";
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! What can be seen before anything is locked or written: version, pooler, rights.
 
 use serde::Serialize;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, SimpleQueryMessage};
 
 use super::{DumpError, SourceOptions, reading_session};
 use crate::{connect::Session, refusal::Refusal};
@@ -83,21 +83,39 @@ async fn query_one(session: &Session, sql: &str) -> Result<Row, DumpError> {
 const SETTINGS: &str = "SELECT pg_catalog.pg_backend_pid() AS pid, current_setting('search_path') = '' AND current_setting('row_security') = 'off' \
     AND current_setting('TimeZone') = 'UTC' AND current_setting('extra_float_digits') = '3' AS kept";
 
-/// A pooler in transaction mode gives each transaction whatever server session is free, and one that is alone gets the same
-/// each time. So a second connection takes one away.
+/// How often the sessions are looked at (4): another client of the pooler may come between once.
+const POOLER_LOOKS: usize = 4;
+
+/// A pooler in transaction mode gives each transaction the server session that was used last, and one that is alone gets the
+/// same each time. So a second connection takes it away.
 async fn check_no_pooler(options: &SourceOptions, session: &Session) -> Result<(), DumpError> {
     check_settings_kept(session).await?;
-    let before: i32 = query_one(session, SETTINGS).await?.get("pid");
     let other = reading_session(&options.connect).await?;
     let failed = |error| DumpError::Query(Refusal::told(&error));
-    other.batch_execute("BEGIN").await.map_err(failed)?;
-    let taken: i32 = query_one(&other, SETTINGS).await?.get("pid");
-    check_settings_kept(session).await?;
-    let after: i32 = query_one(session, SETTINGS).await?.get("pid");
-    if before == after && before != taken {
-        return Ok(());
+    for _ in 0..POOLER_LOOKS {
+        let before = backend(session).await?;
+        other.batch_execute("BEGIN").await.map_err(failed)?;
+        let taken = backend(&other).await?;
+        check_settings_kept(session).await?;
+        let after = backend(session).await?;
+        other.batch_execute("COMMIT").await.map_err(failed)?;
+        if before != after || before == taken {
+            return Err(DumpError::Pooler { sign: "two connections share server sessions" });
+        }
     }
-    Err(DumpError::Pooler { sign: "two connections share server sessions" })
+    Ok(())
+}
+
+/// Which server session answers. One message and no more: a prepared statement is closed a moment after its answer, and in that
+/// moment a pooler gives others another session.
+async fn backend(session: &Session) -> Result<String, DumpError> {
+    let answer = session.simple_query("SELECT pg_catalog.pg_backend_pid()").await;
+    let messages = answer.map_err(|error| DumpError::Query(Refusal::told(&error)))?;
+    let pid = messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    Ok(pid.unwrap_or_default())
 }
 
 async fn check_settings_kept(session: &Session) -> Result<(), DumpError> {
