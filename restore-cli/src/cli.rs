@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use stonekeep_config::{ReaderConfig, defaults};
+use stonekeep_postgres::load::ObjectName;
 
 /// What each exit code means, for scripts: the numbers of BSD's `sysexits.h`.
 const EXIT_CODES: &str = "\
@@ -100,6 +101,27 @@ pub(crate) struct RestoreArgs {
     /// Leave out owners and rights: everything belongs to the role that restores
     #[arg(long)]
     pub(crate) no_owner: bool,
+    /// Become ROLE before anything is made
+    #[arg(long, value_name = "ROLE")]
+    pub(crate) role: Option<String>,
+    /// Restore only this table, with what it needs and what belongs to it: NAME or SCHEMA.NAME; may be repeated
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) table: Vec<ObjectName>,
+    /// Restore only this schema; may be repeated
+    #[arg(long, value_name = "SCHEMA")]
+    pub(crate) schema: Vec<String>,
+    /// Leave out this table and what needs it; may be repeated
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) exclude_table: Vec<ObjectName>,
+    /// Leave out this schema and what needs it; may be repeated
+    #[arg(long, value_name = "SCHEMA")]
+    pub(crate) exclude_schema: Vec<String>,
+    /// Say what would happen, and change nothing
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Restore no rows, no large objects and no values of sequences
+    #[arg(long)]
+    pub(crate) schema_only: bool,
     #[command(flatten)]
     pub(crate) identities: IdentityArgs,
 }

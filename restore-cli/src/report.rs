@@ -5,7 +5,7 @@ use indicatif::HumanCount;
 use stonekeep_engine::{
     fetch::FetchReport,
     list::{LabelReport, ListReport, ShowReport, SnapshotLine},
-    restore::RestoreReport,
+    restore::{RestorePreview, RestoreReport},
     verify::VerifyReport,
 };
 
@@ -233,6 +233,29 @@ pub(crate) fn restore(report: &RestoreReport) -> Vec<String> {
             count(report.tables_kept)
         ));
     }
+    lines
+}
+
+pub(crate) fn preview(preview: &RestorePreview) -> Vec<String> {
+    let tables = if preview.tables == 1 { "table" } else { "tables" };
+    let mut lines = vec![
+        format!(
+            "Snapshot {} of {} would become database {} on {}: {}.",
+            preview.snapshot, preview.label, preview.database, preview.host, preview.destination
+        ),
+        format!(
+            "{} {tables} with {} rows, {} large objects, {}.",
+            count(preview.tables),
+            count(preview.rows),
+            count(preview.large_objects),
+            bytes(preview.bytes)
+        ),
+    ];
+    if let Some(question) = &preview.question {
+        lines.push(format!("A person would be asked at a terminal: {question}"));
+    }
+    lines.extend(preview.warnings.iter().map(|warning| format!("WARNING: {warning}")));
+    lines.push("Nothing was changed.".to_owned());
     lines
 }
 

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use stonekeep_engine::{
     history::{Selector, find},
-    restore::{RestorePlan, restore},
+    restore::{RestorePlan, preview, restore},
 };
-use stonekeep_postgres::tools::ToolDirs;
+use stonekeep_postgres::{load::Selection, tools::ToolDirs};
 use stonekeep_process::output;
 
 use crate::{
@@ -23,9 +23,28 @@ pub(crate) fn run(session: &Session<'_>, args: &RestoreArgs) -> Result<ExitCode,
         tools: ToolDirs { pattern: config.pg_bindir.clone() },
         jobs: args.jobs,
         no_owner: args.no_owner,
+        role: args.role.clone(),
+        selection: Selection {
+            tables: args.table.clone(),
+            schemas: args.schema.clone(),
+            exclude_tables: args.exclude_table.clone(),
+            exclude_schemas: args.exclude_schema.clone(),
+            schema_only: args.schema_only,
+        },
         analyze: true,
         work_dir: session.environment.temp_dir(),
     };
+    if args.plan {
+        let preview = session.block_on(async |context, _| {
+            let repository = session.open(&config, &context).await?;
+            let snapshot = find(&repository, &selector).await?;
+            let preview = preview(&repository, &snapshot, identities, &plan, &context).await;
+            preview.map_err(|source| Failure::Restore(Box::new(source)))
+        })?;
+        output::result(session.json, &preview, || report::preview(&preview))
+            .map_err(Failure::Output)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let report = session.block_on(async |context, progress| {
         let repository = session.open(&config, &context).await?;
         let snapshot = find(&repository, &selector).await?;

@@ -14,19 +14,21 @@ mod plan;
 mod reorder;
 mod run;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use serde::Serialize;
 use stonekeep_format::{
-    archive::Archive,
-    catalog::{Catalog, Text},
+    archive::{Archive, Entry},
+    catalog::{Catalog, LargeObjects, Text},
     codec::Identities,
+    digest::LargeObjectDigest,
     ids::{Label, SnapshotId},
     inventory::SegmentKind,
 };
 use stonekeep_postgres::{
+    compare::archive_sequences,
     connect::ConnectOptions,
-    load::{PassOptions, Pins},
+    load::{PassOptions, Pins, Selection},
     target::{Missing, TargetInfo, inspect, knows_locale, missing_for},
     tools::ToolDirs,
 };
@@ -36,7 +38,7 @@ pub use self::{
     guard::{Confirm, Nobody, Question, Reason},
 };
 use self::{
-    guard::decide,
+    guard::{Asked, decide},
     plan::LoadPlan,
     run::{Reached, Run},
 };
@@ -59,6 +61,10 @@ pub struct RestorePlan {
     pub jobs: usize,
     /// Leaves everything to the role that restores: no owners, no rights.
     pub no_owner: bool,
+    /// The role to become before anything is made.
+    pub role: Option<String>,
+    /// What of the snapshot is restored.
+    pub selection: Selection,
     /// Gathers the planner's statistics at the end.
     pub analyze: bool,
     /// A directory in which one of our own is made for the table of contents, and removed again.
@@ -123,6 +129,54 @@ pub async fn restore(
     Ok(run.report(u64::try_from(took).unwrap_or(0)))
 }
 
+/// What a restore would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestorePreview {
+    /// The database's label.
+    pub label: Label,
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The server.
+    pub host: String,
+    /// The database as it would be called.
+    pub database: String,
+    /// What would become of it.
+    pub destination: &'static str,
+    /// What a person would be asked at a terminal; without one, the restore would be refused.
+    pub question: Option<String>,
+    /// Tables whose rows would be loaded.
+    pub tables: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// Their bytes as COPY text, large objects included.
+    pub bytes: u64,
+    /// Large objects.
+    pub large_objects: u64,
+    /// What would not be as it was.
+    pub warnings: Vec<String>,
+}
+
+/// Says what [`restore`] would do. Looks at everything that it would look at before it changes something, and changes nothing.
+///
+/// # Errors
+/// As [`restore`] before anything is changed.
+pub async fn preview(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    identities: Arc<Identities>,
+    plan: &RestorePlan,
+    context: &Context,
+) -> Result<RestorePreview, RestoreError> {
+    let reader = SegmentReader::new(repository, identities, READ_BUDGET_BYTES);
+    let asked = Asked::default();
+    let prepare = prepare(repository, snapshot, &reader, plan, &asked, context);
+    let run = tokio::select! {
+        run = prepare => run?,
+        () = context.cancel.cancelled() => return Err(RestoreError::Cancelled),
+    };
+    Ok(run.preview(asked.question()))
+}
+
 /// All that must be well before anything is changed.
 async fn prepare<'a>(
     repository: &Repository,
@@ -138,9 +192,10 @@ async fn prepare<'a>(
     let catalog = reader.load_catalog(&inventory, &snapshot.manifest).await?;
     let toc = reader.open(only(&inventory, SegmentKind::Toc)?).await?;
     let archive = Archive::read_directory(&mut &toc.bytes()[..]).map_err(RestoreError::Contents)?;
+    let mut warnings = Vec::new();
+    let (archive, catalog) = select(plan, archive, catalog, &mut warnings)?;
     let load = LoadPlan::new(&archive, &catalog, &inventory)?;
     let info = inspect(&plan.target).await?;
-    let mut warnings = Vec::new();
     let no_tablespaces = check_missing(plan, &info, &archive, &catalog, &mut warnings).await?;
     let destination = decide(&plan.target, &info, &catalog, confirm).await?;
     let pins = Pins {
@@ -154,7 +209,7 @@ async fn prepare<'a>(
         no_owner: plan.no_owner,
         no_privileges: plan.no_owner,
         no_tablespaces,
-        role: None,
+        role: plan.role.clone(),
         pins,
     };
     Ok(Run {
@@ -170,6 +225,35 @@ async fn prepare<'a>(
         reached: Reached::Nothing,
         tables_kept: 0,
     })
+}
+
+/// Reduces table of contents and catalog to what is to be restored, so that nothing after this knows of the rest.
+fn select(
+    plan: &RestorePlan,
+    archive: Archive,
+    mut catalog: Catalog,
+    warnings: &mut Vec<String>,
+) -> Result<(Archive, Catalog), RestoreError> {
+    if plan.selection.is_all() {
+        return Ok((archive, catalog));
+    }
+    let selected = plan.selection.of(&archive)?;
+    for (what, why) in [
+        (selected.without_rows, "comes without its rows: something that was asked for needs it"),
+        (selected.left_out, "is left out: it needs what is not restored"),
+    ] {
+        warnings.extend(what.iter().map(|name| format!("{name} {why}")));
+    }
+    let entries = &selected.archive.entries;
+    let rows: BTreeSet<i32> =
+        entries.iter().filter(|entry| entry.is_table_data()).map(|entry| entry.dump_id).collect();
+    catalog.tables.retain(|table| rows.contains(&table.dump_id));
+    catalog.sequences = archive_sequences(&selected.archive);
+    if !entries.iter().any(Entry::is_large_objects) {
+        let (digest, packs, sliced) = (LargeObjectDigest::default(), Vec::new(), Vec::new());
+        catalog.large_objects = LargeObjects { digest, packs, sliced };
+    }
+    Ok((selected.archive, catalog))
 }
 
 fn phase(context: &Context, phase: Phase, expected: Option<&Catalog>) {

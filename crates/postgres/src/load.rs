@@ -13,6 +13,7 @@ mod messages;
 mod order;
 mod pass;
 mod pins;
+mod select;
 
 pub(crate) use copy::utf8_statement;
 pub use copy::{
@@ -24,3 +25,4 @@ pub use messages::{PassMessage, TOLERATED};
 pub use order::ColumnOrder;
 pub use pass::{ArchiveDir, PassOptions, PassOutcome, run_pass};
 pub use pins::Pins;
+pub use select::{NoName, NotThere, ObjectName, Selected, Selection};

@@ -1,7 +1,11 @@
 //! Why a snapshot was not restored.
 
 use stonekeep_format::{ErrorKind, archive::ArchiveError, pack::PackError};
-use stonekeep_postgres::{compare::CompareError, load::LoadError, target::TargetError};
+use stonekeep_postgres::{
+    compare::CompareError,
+    load::{LoadError, NotThere},
+    target::TargetError,
+};
 use tokio::task::JoinError;
 
 use crate::segments::SegmentError;
@@ -23,6 +27,9 @@ pub enum RestoreError {
         "a pack of the snapshot cannot be read: made by a broken writer; take another snapshot"
     )]
     Pack(#[source] PackError),
+    /// What was asked for is not in the snapshot.
+    #[error(transparent)]
+    NotThere(#[from] NotThere),
     /// Table of contents, catalog and inventory disagree.
     #[error("the snapshot does not add up: {what}; made by a broken writer; take another snapshot")]
     Inconsistent {
@@ -141,6 +148,7 @@ impl RestoreError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Segment(source) => source.kind(),
+            Self::NotThere(_) => ErrorKind::Usage,
             Self::Server(source) => source.kind(),
             Self::Target(source) => source.kind(),
             Self::Compare(source) => source.kind(),

@@ -3,6 +3,8 @@
 //! Nothing is ever dropped or overwritten. Without a person, a restore goes into a database that does not exist or is empty,
 //! on another server than the snapshot's.
 
+use std::sync::{Mutex, PoisonError};
+
 use async_trait::async_trait;
 use stonekeep_format::{catalog::Catalog, ids::SnapshotId};
 use stonekeep_postgres::{
@@ -27,6 +29,24 @@ pub struct Nobody;
 impl Confirm for Nobody {
     async fn confirm(&self, _question: &Question) -> bool {
         false
+    }
+}
+
+/// Remembers what would be asked.
+#[derive(Debug, Default)]
+pub(super) struct Asked(Mutex<Option<String>>);
+
+impl Asked {
+    pub(super) fn question(self) -> Option<String> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Confirm for Asked {
+    async fn confirm(&self, question: &Question) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(question.to_string());
+        true
     }
 }
 
@@ -101,6 +121,18 @@ pub(super) struct Destination {
 }
 
 impl Destination {
+    /// Returns in words what becomes of the database.
+    pub(super) const fn words(&self) -> &'static str {
+        match (self.create, self.resume, self.alone) {
+            (true, ..) => "it would be made",
+            (_, true, _) => "what an earlier run left would be gone on with",
+            (_, _, true) => "it is there and empty, and would be used",
+            (_, _, false) => {
+                "it is there and not empty, and would be loaded into beside what is there"
+            }
+        }
+    }
+
     const fn new(loading: String) -> Self {
         Self { loading, create: false, rename: false, resume: false, alone: true }
     }

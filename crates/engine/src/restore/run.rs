@@ -18,7 +18,7 @@ use stonekeep_postgres::{
 };
 
 use super::{
-    RestoreError, RestorePlan, RestoreReport,
+    RestoreError, RestorePlan, RestorePreview, RestoreReport,
     compare::{Comparison, is_loaded},
     content::load_content,
     content_bytes,
@@ -77,9 +77,12 @@ impl Run<'_> {
             phase(context, Phase::Schema, None);
             self.begin().await?;
             self.pass(Pass::Schema, &dir, context).await?;
-            self.mark(Stage::Rows).await?;
+            // What was restored in part is not gone on with: the next run may ask for another part.
+            if self.plan.selection.is_all() {
+                self.mark(Stage::Rows).await?;
+                self.reached = Reached::Rows;
+            }
         }
-        self.reached = Reached::Rows;
         let tables = self.content(reader, context).await?;
         phase(context, Phase::Finishing, None);
         self.mark(Stage::Rest).await?;
@@ -186,6 +189,7 @@ impl Run<'_> {
             loaders.push(Loader::connect(&self.target, &self.archive, &self.options.pins).await?);
         }
         if self.destination.resume {
+            self.reached = Reached::Rows;
             self.keep_complete(&mut load, &mut loaders, context).await?;
         }
         load_content(load, reader, loaders, context).await
@@ -282,6 +286,22 @@ impl Run<'_> {
             database: self.destination.loading,
             advice,
             source: Box::new(error),
+        }
+    }
+
+    pub(super) fn preview(self, question: Option<String>) -> RestorePreview {
+        RestorePreview {
+            label: self.catalog.label.clone(),
+            snapshot: self.catalog.id.clone(),
+            host: self.plan.target.address(),
+            database: self.plan.target.database.clone(),
+            destination: self.destination.words(),
+            question,
+            tables: self.catalog.tables.len() as u64,
+            rows: rows(&self.catalog),
+            bytes: content_bytes(&self.catalog),
+            large_objects: self.catalog.large_objects.digest.objects,
+            warnings: self.warnings,
         }
     }
 

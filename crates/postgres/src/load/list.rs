@@ -168,13 +168,18 @@ pub fn archive_encoding(archive: &Archive) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
     use stonekeep_format::archive::{ArchiveVersion, Compression, Header};
 
     use super::*;
 
-    fn entry(dump_id: i32, desc: &str, section: Section, dependencies: &[i32]) -> Entry {
+    pub(in crate::load) fn entry(
+        dump_id: i32,
+        desc: &str,
+        section: Section,
+        dependencies: &[i32],
+    ) -> Entry {
         Entry {
             dump_id,
             had_dumper: matches!(desc, "TABLE DATA" | "BLOBS"),
@@ -197,7 +202,7 @@ mod tests {
         }
     }
 
-    fn archive(entries: Vec<Entry>) -> Archive {
+    pub(in crate::load) fn archive(entries: Vec<Entry>) -> Archive {
         let header = Header {
             version: ArchiveVersion { major: 1, minor: 14, revision: 0 },
             int_bytes: 4,

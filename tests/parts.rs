@@ -1,0 +1,114 @@
+//! Restoring a part of a snapshot: a table, a schema, all but something, the schema without rows.
+
+use std::process::Output;
+
+use crate::harness::{Database, Installation, run, said};
+
+const SHOP: &str = "
+CREATE SCHEMA shop; CREATE SCHEMA other;
+CREATE TYPE shop.mood AS ENUM ('good', 'bad');
+CREATE FUNCTION shop.stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TABLE shop.customers (id int PRIMARY KEY, name text); INSERT INTO shop.customers SELECT i, 'c' || i FROM generate_series(1, 100) i;
+CREATE TABLE shop.orders (id serial PRIMARY KEY, no int GENERATED ALWAYS AS IDENTITY, customer int REFERENCES shop.customers, mood shop.mood, at date DEFAULT '2026-01-01');
+INSERT INTO shop.orders (customer, mood) SELECT i, 'bad' FROM generate_series(1, 100) i;
+CREATE INDEX orders_at ON shop.orders (at); CREATE TRIGGER stamp BEFORE INSERT ON shop.orders FOR EACH ROW EXECUTE FUNCTION shop.stamp();
+COMMENT ON TABLE shop.orders IS 'what was ordered';
+CREATE VIEW shop.both AS SELECT o.id, name FROM shop.orders o JOIN shop.customers c ON c.id = customer;
+CREATE TABLE other.log (at date, t text) PARTITION BY RANGE (at); CREATE INDEX ON other.log (at);
+CREATE TABLE other.log_25 PARTITION OF other.log FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+CREATE TABLE other.log_26 PARTITION OF other.log FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+INSERT INTO other.log SELECT date '2025-07-01' + i, 'l' || i FROM generate_series(1, 300) i;
+CREATE MATERIALIZED VIEW other.sums AS SELECT count(*) FROM other.log;
+SELECT lo_from_bytea(77, 'large');";
+
+fn restore(installation: &Installation, target: &Database, part: &[&str]) -> Output {
+    let whole = ["restore", "latest", "--identity", "identity1", "--target", &target.url];
+    run(&mut installation.reader(&[&whole, part].concat()))
+}
+
+/// What there is in the database, each with its rows.
+fn contents(database: &Database) -> String {
+    let relations = database.query(
+        "SELECT c.oid::regclass, relkind FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname IN ('shop', 'other') ORDER BY 1",
+    );
+    let rows = database.rows().into_iter().filter(|line| !line.trim().is_empty());
+    format!("{relations}\n{}", rows.collect::<Vec<_>>().join(""))
+}
+
+#[test]
+fn a_part_of_a_snapshot_comes_back_with_what_it_needs() {
+    let source = Database::create("shop", SHOP);
+    let installation = Installation::create(&source);
+    installation.backup();
+    let part = |args: &[&str]| {
+        let target = Database::to_restore("part");
+        let output = restore(&installation, &target, args);
+        assert!(output.status.success(), "{args:?}: {}", said(&output));
+        (target, said(&output))
+    };
+
+    let (orders, told) = part(&["--table", "shop.orders"]);
+    assert_eq!(orders.query("SELECT count(*) FROM shop.orders WHERE mood = 'bad'").trim(), "100");
+    assert!(told.contains("orders_customer_fkey") && told.contains("left out"), "{told}");
+    let there = contents(&orders);
+    for name in ["shop.orders|r", "shop.orders_at|i", "shop.orders_pkey|i", "shop.orders_id_seq|S"]
+    {
+        assert!(there.contains(name), "{name} is not in {there}");
+    }
+    assert!(!there.contains("customers") && !there.contains("other"), "{there}");
+    let next = "INSERT INTO shop.orders (mood) VALUES ('good') RETURNING id, no";
+    assert!(orders.query(next).starts_with("101|101"), "sequences go on");
+    assert_eq!(orders.query("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal").trim(), "1");
+
+    let (both, told) = part(&["--table", "orders", "--table", "customers", "--table", "both"]);
+    assert!(!told.contains("left out"), "{told}");
+    assert_eq!(both.query("SELECT count(*) FROM shop.both").trim(), "100");
+
+    let (log, _) = part(&["--table", "other.log"]);
+    assert_eq!(log.query("SELECT count(*) FROM other.log").trim(), "300");
+    assert!(contents(&log).contains("other.log_26_at_idx"));
+
+    let (schema, _) = part(&["--schema", "other"]);
+    assert_eq!(schema.query("SELECT * FROM other.sums").trim(), "300");
+    assert!(!contents(&schema).contains("shop"));
+
+    let (without, told) = part(&["--exclude-table", "shop.customers", "--exclude-schema", "other"]);
+    assert!(told.contains("view shop.both is left out"), "{told}");
+    let there = contents(&without);
+    assert!(there.contains("shop.orders|r") && !there.contains("log"), "{there}");
+    assert_eq!(without.query("SELECT lo_get(77)").trim(), "\\x6c61726765");
+
+    let (empty, _) = part(&["--schema-only"]);
+    assert_eq!(empty.query("SELECT count(*) FROM shop.orders").trim(), "0");
+    assert_eq!(empty.query("SELECT count(*) FROM pg_largeobject_metadata").trim(), "0");
+    let names = |database: &Database| {
+        let there = contents(database);
+        let relations = there.lines().filter(|line| line.matches('|').count() == 1);
+        relations
+            .filter(|line| !line.starts_with("77"))
+            .map(str::to_owned)
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(names(&empty), names(&source));
+
+    let nowhere = Database::to_restore("part");
+    let output = restore(&installation, &nowhere, &["--table", "shop.order"]);
+    assert_eq!(output.status.code(), Some(64), "{}", said(&output));
+    assert!(said(&output).contains("has no table shop.order"), "{}", said(&output));
+}
+
+#[test]
+fn a_plan_says_what_would_happen_and_changes_nothing() {
+    let source = Database::create("planned", SHOP);
+    let installation = Installation::create(&source);
+    installation.backup();
+    let target = Database::to_restore("planned");
+    let output = restore(&installation, &target, &["--plan", "--table", "shop.orders"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let plan = String::from_utf8_lossy(&output.stdout);
+    for words in [target.name.as_str(), "1 table", "100 rows", "orders_customer_fkey"] {
+        assert!(plan.contains(words), "{words:?} is not in {plan}");
+    }
+    let databases = target.admin("SELECT datname FROM pg_database");
+    assert!(!databases.contains(&target.name), "{databases}");
+}
