@@ -14,5 +14,6 @@ mod refusals;
 mod reuse;
 mod round_trip;
 mod secrets;
+mod servers_of_databases;
 mod tier_buckets;
 mod tls;

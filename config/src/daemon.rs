@@ -119,22 +119,39 @@ impl DaemonConfig {
         ids.collect()
     }
 
-    /// Returns the databases of these labels, each once, in the order of the file; all if there are no labels.
+    /// Returns the databases as the file has them; one of several stands for all of them.
+    #[must_use]
+    pub fn databases(&self) -> &[DatabaseConfig] {
+        &self.databases
+    }
+
+    /// Returns, of all databases, those of these labels, each once and in their order; all if there are no labels.
     ///
     /// # Errors
-    /// [`ConfigError::NoSuchLabel`].
-    pub fn databases(&self, labels: &[Label]) -> Result<Vec<&DatabaseConfig>, ConfigError> {
-        let known = || self.databases.iter().map(|database| &database.name);
-        if let Some(label) = labels.iter().find(|label| !known().any(|known| known == *label)) {
+    /// [`ConfigError::NoSuchLabel`]; [`ConfigError::NotUnique`] if two have one label.
+    pub fn choose(
+        &self,
+        all: Vec<DatabaseConfig>,
+        labels: &[Label],
+    ) -> Result<Vec<DatabaseConfig>, ConfigError> {
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = all.iter().find(|database| !seen.insert(&database.name)) {
+            return Err(ConfigError::NotUnique {
+                path: self.path.clone(),
+                what: "databases",
+                name: twice.name.to_string(),
+            });
+        }
+        if let Some(label) = labels.iter().find(|label| !seen.contains(label)) {
             return Err(ConfigError::NoSuchLabel {
                 label: label.to_string(),
                 path: self.path.clone(),
-                known: known().map(Label::as_str).collect::<Vec<_>>().join(", "),
+                known: seen.into_iter().map(Label::as_str).collect::<Vec<_>>().join(", "),
             });
         }
         let wanted =
-            |database: &&DatabaseConfig| labels.is_empty() || labels.contains(&database.name);
-        Ok(self.databases.iter().filter(wanted).collect())
+            |database: &DatabaseConfig| labels.is_empty() || labels.contains(&database.name);
+        Ok(all.into_iter().filter(wanted).collect())
     }
 
     /// Reads the signing key.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use chrono_tz::Tz;
 use secrecy::SecretString;
 use serde::Deserialize;
-use stonekeep_format::ids::Label;
+use stonekeep_format::ids::{Digest, Label};
 
 use crate::{
     ConfigError, DatabaseUrl, Environment, defaults, file,
@@ -13,6 +13,11 @@ use crate::{
     schedule::Crontab,
     url, value,
 };
+
+/// The longest label.
+const LABEL_BYTES_MAX: usize = 63;
+/// Digits of the digest of a database's name in its label (8): 32 bits, for the few hundred of one server.
+const DIGEST_DIGITS: usize = 8;
 
 /// A database of a PostgreSQL server.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -23,6 +28,10 @@ pub struct DatabaseConfig {
     /// Where it is; without options.
     #[serde(deserialize_with = "url::without_options")]
     pub url: DatabaseUrl,
+    /// If given: every database of the server whose name matches, instead of the one in the URL, to which the list of them is
+    /// asked for. `*` stands for anything, `?` for one character; what begins with `!` is left out.
+    #[serde(default)]
+    pub databases: Vec<String>,
     /// A file that holds the password.
     pub password_file: Option<PathBuf>,
     /// How the connection is protected; absent: see [`TlsMode::for_host`].
@@ -78,7 +87,63 @@ impl TlsMode {
     }
 }
 
+/// Which databases of a server are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Patterns {
+    /// As patterns of SQL's LIKE.
+    pub include: Vec<String>,
+    /// What of those is not meant.
+    pub exclude: Vec<String>,
+}
+
 impl DatabaseConfig {
+    /// Returns the patterns if the configuration is of several databases.
+    #[must_use]
+    pub fn patterns(&self) -> Option<Patterns> {
+        let like = |pattern: &str| {
+            let escaped = pattern.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+            escaped.replace('*', "%").replace('?', "_")
+        };
+        let (exclude, include): (Vec<&String>, Vec<&String>) =
+            self.databases.iter().partition(|pattern| pattern.starts_with('!'));
+        (!self.databases.is_empty()).then(|| Patterns {
+            // Of exceptions alone: all but those.
+            include: if include.is_empty() {
+                vec!["%".to_owned()]
+            } else {
+                include.into_iter().map(|pattern| like(pattern)).collect()
+            },
+            exclude: exclude.into_iter().map(|pattern| like(&pattern[1..])).collect(),
+        })
+    }
+
+    /// Returns the configuration of one database of several. Its label is `<name>-<database>`; what a label cannot hold becomes
+    /// a dash, and then a digest of the whole name is added, so that no two are the same.
+    #[must_use]
+    pub fn of_database(&self, database: &str) -> Self {
+        let plain = |c: char| match c.to_ascii_lowercase() {
+            c @ ('a'..='z' | '0'..='9' | '-' | '_' | '.') => c,
+            _ => '-',
+        };
+        let tame: String = database.chars().map(plain).collect();
+        let whole = format!("{}-{tame}", self.name);
+        let label = if tame == database && whole.len() <= LABEL_BYTES_MAX {
+            whole
+        } else {
+            let digest = Digest::of(database.as_bytes()).to_string();
+            let room = LABEL_BYTES_MAX - DIGEST_DIGITS - 1;
+            let cut: String = whole.chars().take(room).collect();
+            format!("{cut}-{}", &digest[..DIGEST_DIGITS])
+        };
+        Self {
+            // It begins as our own does and holds nothing else that a label cannot.
+            name: label.parse().unwrap_or_else(|_| self.name.clone()),
+            url: self.url.with_database(database),
+            databases: Vec::new(),
+            ..self.clone()
+        }
+    }
+
     /// Returns the password for `login` (which the URL says), if there is one.
     ///
     /// # Errors
@@ -105,6 +170,34 @@ impl DatabaseConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn config(databases: &[&str]) -> DatabaseConfig {
+        let list = format!("{databases:?}");
+        let text =
+            format!("name = \"main\"\nurl = \"postgres://u@db/postgres\"\ndatabases = {list}");
+        toml::from_str(&text).expect("a database")
+    }
+
+    #[test]
+    fn patterns_become_those_of_sql() {
+        assert_eq!(config(&[]).patterns(), None);
+        let patterns = config(&["app_*", "x?", "!app_tmp%", "!*_old"]).patterns().expect("some");
+        assert_eq!(patterns.include, ["app\\_%", "x_"]);
+        assert_eq!(patterns.exclude, ["app\\_tmp\\%", "%\\_old"]);
+        assert_eq!(config(&["!x"]).patterns().expect("some").include, ["%"]);
+    }
+
+    #[test]
+    fn every_database_has_a_label_of_its_own() {
+        let of = |name: &str| config(&["*"]).of_database(name);
+        assert_eq!(of("shop").name.as_str(), "main-shop");
+        assert_eq!(of("shop").url.as_str(), "postgres://u@db/shop");
+        let labels: std::collections::BTreeSet<_> =
+            ["Shop", "shop", "sh op", "sh-op", "ü", "ö", &"x".repeat(63), &"x".repeat(62)]
+                .map(|name| of(name).name)
+                .into();
+        assert_eq!(labels.len(), 8, "{labels:?}");
+    }
 
     #[test]
     fn only_the_own_host_goes_without_tls_by_default() {

@@ -20,7 +20,7 @@ pub mod url;
 pub mod value;
 
 pub use daemon::DaemonConfig;
-pub use database::{DatabaseConfig, TlsMode};
+pub use database::{DatabaseConfig, Patterns, TlsMode};
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use reader::ReaderConfig;

@@ -68,7 +68,7 @@ fn the_daemon_example_says_what_it_means() {
         [Every::Hour, Every::Day, Every::Month]
     );
     assert_eq!(tiers[1].keep.as_secs(), 35 * 86_400);
-    let databases = config.databases(&[]).expect("all");
+    let databases = config.databases();
     assert_eq!(databases[0].url.as_str(), "postgres://stonekeep@db.internal/bookings");
     assert_eq!(
         (databases[0].tls, databases[0].time_zone),
@@ -270,8 +270,9 @@ fn unknown_labels_are_a_mistake_of_the_command_line() {
     let config = load_daemon(&example()).expect("the example is right");
     let label = |text: &str| text.parse::<Label>().expect("a label");
     let bookings = [label("bookings"), label("bookings")];
-    assert_eq!(config.databases(&bookings).expect("known").len(), 1);
-    let error = config.databases(&[label("bookings"), label("billing")]).expect_err("unknown");
+    assert_eq!(config.choose(config.databases().to_vec(), &bookings).expect("known").len(), 1);
+    let unknown = [label("bookings"), label("billing")];
+    let error = config.choose(config.databases().to_vec(), &unknown).expect_err("unknown");
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert!(error.to_string().contains("billing") && error.to_string().contains("bookings"));
 }

@@ -75,6 +75,23 @@ impl DatabaseUrl {
         Ok((Self(base.to_owned()), tls))
     }
 
+    /// Returns the same server and role with another database.
+    #[must_use]
+    pub fn with_database(&self, name: &str) -> Self {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or(("postgres", &self.0));
+        let (base, options) = rest.split_once('?').map_or((rest, None), |(a, b)| (a, Some(b)));
+        let authority = base.split('/').next().unwrap_or_default();
+        let encode = |byte: u8| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        };
+        let name: String = name.bytes().map(encode).collect();
+        let options = options.map_or_else(String::new, |options| format!("?{options}"));
+        Self(format!("{scheme}://{authority}/{name}{options}"))
+    }
+
     /// Returns the URL as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -163,6 +180,14 @@ fn has_password(rest: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_database_stands_in_the_place_of_the_first() {
+        let url: DatabaseUrl = "postgres://u@db:5433/postgres".parse().expect("a URL");
+        assert_eq!(url.with_database("a b/ü").as_str(), "postgres://u@db:5433/a%20b%2F%C3%BC");
+        let bare: DatabaseUrl = "postgresql://u@db".parse().expect("a URL");
+        assert_eq!(bare.with_database("x").as_str(), "postgresql://u@db/x");
+    }
 
     #[test]
     fn a_password_is_refused_wherever_it_stands() {

@@ -50,13 +50,17 @@ pub(crate) async fn run(
     options: Options<'_>,
     cancel: CancellationToken,
 ) -> Result<ExitCode, Failure> {
-    let databases = config.databases(options.labels)?;
     let shared = Shared::read(config, environment)?;
+    let (databases, unknown) = shared.databases(options.labels).await?;
     let stores = shared.stores().await?;
     let mut worst = 0;
     let mut document = Document { databases: Vec::new() };
     let metrics = Metrics::new();
-    for database in databases {
+    for (label, failure) in unknown {
+        worst = worst.max(failure.kind().exit_code());
+        document.databases.push(tell(&label, Err((None, failure)), options.json)?);
+    }
+    for database in &databases {
         let context = Context {
             clock: Arc::new(SystemClock),
             listener: Reader::new(&database.name, options.voice),

@@ -42,9 +42,16 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     let shared = Shared::read(config, environment)?;
     let stores = shared.stores().await?;
+    let (databases, unknown) = shared.databases(&[]).await?;
     let mut worst = 0;
     let mut document = Document { databases: Vec::new() };
-    for database in config.databases(&[])? {
+    for (label, failure) in &unknown {
+        failure.print(json);
+        worst = worst.max(failure.kind().exit_code());
+        let error = failure.to_report();
+        document.databases.push(Outcome::Failed { label, repository: String::new(), error });
+    }
+    for database in &databases {
         let context = Context {
             clock: Arc::new(SystemClock),
             listener: Reader::new(&database.name, voice),

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, process::ExitCode};
 use stonekeep_config::ConfigError;
 use stonekeep_engine::backup::BackupError;
 use stonekeep_format::{ErrorKind, ids::Label, signature::SignatureError};
-use stonekeep_postgres::connect::ConnectError;
+use stonekeep_postgres::{connect::ConnectError, source::DumpError};
 use stonekeep_process::failure::{self, FailureReport};
 use stonekeep_store::StoreError;
 
@@ -26,6 +26,9 @@ pub(crate) enum Failure {
     /// The URL of a database.
     #[error("cannot use the url of database {label}")]
     Url { label: Label, source: Box<ConnectError> },
+    /// The list of a server's databases.
+    #[error("cannot list the databases of {label}")]
+    Databases { label: Label, source: Box<DumpError> },
     /// The bucket.
     #[error("cannot open the bucket of repository {name:?}")]
     Store { name: String, source: Box<StoreError> },
@@ -59,6 +62,7 @@ impl Failure {
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Config(source) => source.kind(),
+            Self::Databases { source, .. } => source.kind(),
             Self::Store { source, .. } => source.kind(),
             Self::Backup { source, .. }
             | Self::BackupInto { source, .. }

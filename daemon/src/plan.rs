@@ -6,16 +6,20 @@ use std::{
 };
 
 use secrecy::ExposeSecret;
-use stonekeep_config::{DaemonConfig, DatabaseConfig, Environment, password::Login};
+use stonekeep_config::{DaemonConfig, DatabaseConfig, Environment, Patterns, password::Login};
 use stonekeep_engine::{
     backup::{BackupPlan, Target},
     context::SystemClock,
 };
 use stonekeep_format::{
-    ids::SegmentId,
+    ids::{Label, SegmentId},
     signature::{Signer, Trust},
 };
-use stonekeep_postgres::{connect::ConnectOptions, source::SourceOptions, tools::ToolDirs};
+use stonekeep_postgres::{
+    connect::ConnectOptions,
+    source::{self, SourceOptions},
+    tools::ToolDirs,
+};
 use stonekeep_process::options;
 use stonekeep_store::{AppendStore, S3Store};
 
@@ -47,6 +51,10 @@ pub(crate) struct Shared<'c> {
     signer: Signer,
     owner: Trust,
     distrusted: BTreeSet<SegmentId>,
+}
+
+fn of_server(label: &Label, server: &Label) -> bool {
+    label.as_str().strip_prefix(server.as_str()).is_some_and(|rest| rest.starts_with('-'))
 }
 
 impl<'c> Shared<'c> {
@@ -93,6 +101,36 @@ impl<'c> Shared<'c> {
             });
         }
         Ok(Stores(stores))
+    }
+
+    /// Returns the databases of these labels, or all: what the file has as several is asked for at its server.
+    pub(crate) async fn databases(
+        &self,
+        labels: &[Label],
+    ) -> Result<(Vec<DatabaseConfig>, Vec<(Label, Failure)>), Failure> {
+        let (mut all, mut unknown) = (Vec::new(), Vec::new());
+        for database in self.config.databases() {
+            let Some(Patterns { include, exclude }) = database.patterns() else {
+                all.push(database.clone());
+                continue;
+            };
+            let is_meant = |label: &Label| of_server(label, &database.name);
+            if !labels.is_empty() && !labels.iter().any(is_meant) {
+                continue;
+            }
+            let connect = self.source(database)?.connect;
+            match source::databases(&connect, &include, &exclude).await {
+                Ok(names) => all.extend(names.iter().map(|name| database.of_database(name))),
+                Err(source) => {
+                    let (label, source) = (database.name.clone(), Box::new(source));
+                    unknown.push((label.clone(), Failure::Databases { label, source }));
+                }
+            }
+        }
+        // Of a server that does not answer no label can be known.
+        let known = |label: &&Label| unknown.iter().all(|(server, _)| !of_server(label, server));
+        let labels: Vec<Label> = labels.iter().filter(known).cloned().collect();
+        Ok((self.config.choose(all, &labels)?, unknown))
     }
 
     /// Says where the snapshots of a database go, and where its writer keeps what it may not read back.

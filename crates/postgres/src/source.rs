@@ -29,7 +29,7 @@ pub use self::{
     assign::Unit,
     error::DumpError,
     large_objects::{LargeObject, LargeObjectPages},
-    preflight::{SourceInfo, preflight},
+    preflight::{SourceInfo, databases, preflight},
     rows::Rows,
     tables::SourceTable,
     toc::check_readable,

@@ -4,7 +4,10 @@ use serde::Serialize;
 use tokio_postgres::{Row, SimpleQueryMessage};
 
 use super::{DumpError, SourceOptions, reading_session};
-use crate::{connect::Session, refusal::Refusal};
+use crate::{
+    connect::{ConnectOptions, Session},
+    refusal::Refusal,
+};
 
 /// The server, as far as a dump depends on it.
 #[derive(Debug, Clone, Serialize)]
@@ -51,6 +54,24 @@ impl SourceInfo {
 pub async fn preflight(options: &SourceOptions) -> Result<SourceInfo, DumpError> {
     let session = reading_session(&options.connect).await?;
     examine(options, &session).await
+}
+
+/// Lists the databases of a server that take connections and are no templates, whose names match one of `include` and none of
+/// `exclude`, which are patterns of LIKE.
+///
+/// # Errors
+/// [`DumpError`].
+pub async fn databases(
+    connect: &ConnectOptions,
+    include: &[String],
+    exclude: &[String],
+) -> Result<Vec<String>, DumpError> {
+    const LIST: &str = "SELECT datname::text FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate \
+        AND datname::text LIKE ANY ($1::text[]) AND NOT (datname::text LIKE ANY ($2::text[])) ORDER BY 1";
+    let session = reading_session(connect).await?;
+    let rows = session.query(LIST, &[&include, &exclude]).await;
+    let rows = rows.map_err(|error| DumpError::Query(Refusal::told(&error)))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 pub(super) async fn examine(
