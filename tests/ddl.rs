@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
-    process::Stdio,
+    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -98,6 +98,61 @@ fn ddl_that_waits_while_rows_are_copied_is_given_way_to_by_a_role_that_only_read
     assert_eq!(target.query("SELECT count(*), sum(a), sum(b) FROM t").trim(), "1000|500500|7000");
     source.query(&format!("REVOKE ALL ON t FROM {role}"));
     source.admin(&format!("DROP ROLE {role}"));
+}
+
+/// In one transaction each, so that at any instant all hold 1000 rows of one generation.
+fn churn(generation: u32) -> String {
+    let kind = if generation % 2 == 0 { "bigint" } else { "int" };
+    let fill = |table: &str| {
+        format!("INSERT INTO {table} SELECT {generation}, i FROM generate_series(1, 1000) i;")
+    };
+    format!(
+        "BEGIN; TRUNCATE a; {} TRUNCATE b; {} DROP TABLE c; CREATE TABLE c (generation int, i int); {} \
+         ALTER TABLE a ALTER i TYPE {kind}; COMMIT;",
+        fill("a"),
+        fill("b"),
+        fill("c")
+    )
+}
+
+#[test]
+fn ten_backups_under_ddl_three_times_a_second_are_of_one_instant_or_loud() {
+    let make = "CREATE TABLE a (generation int, i int); CREATE TABLE b (generation int, i int); CREATE TABLE c (generation int, i int);";
+    let source = Database::create("churned", &format!("{make} {}", churn(0)));
+    let installation = Installation::create(&source);
+    let over = Arc::new(AtomicBool::new(false));
+    let (stop, url) = (Arc::clone(&over), source.url.clone());
+    let churning = std::thread::spawn(move || {
+        let mut generation = 0;
+        while !stop.load(Ordering::Acquire) {
+            let begun = Instant::now();
+            generation += 1;
+            let mut psql = Command::new("psql");
+            psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", &churn(generation), &url]);
+            must(&mut psql);
+            std::thread::sleep(Duration::from_millis(333).saturating_sub(begun.elapsed()));
+        }
+        generation
+    });
+    let mut taken = 0;
+    for n in 0..10 {
+        let output = run(&mut installation.daemon(&["backup"]));
+        if !output.status.success() {
+            assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+            continue;
+        }
+        taken += 1;
+        let target = Database::to_restore(&format!("churned_{n}"));
+        installation.restore(&target);
+        let all = "SELECT * FROM a UNION ALL SELECT * FROM b UNION ALL SELECT * FROM c";
+        let found = target
+            .query(&format!("SELECT count(*), min(generation) = max(generation) FROM ({all}) s"));
+        assert_eq!(found.trim(), "3000|t", "snapshot {n}");
+    }
+    over.store(true, Ordering::Release);
+    let generations = churning.join().expect("every change went through");
+    println!("{taken} of 10 backups under {generations} changes");
+    assert!(taken > 5, "{taken} of 10");
 }
 
 fn wait_for(flag: &AtomicBool) {

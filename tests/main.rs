@@ -7,6 +7,7 @@ mod expiry;
 mod faults;
 mod harness;
 mod immutability;
+mod interrupted;
 mod parts;
 mod poolers;
 mod proxy;

@@ -207,3 +207,27 @@ fn a_lock_held_by_ddl_ends_the_backup_loudly() {
     holder.wait().expect("reaped");
     no_snapshot(&installation);
 }
+
+#[test]
+fn a_login_without_a_superusers_rights_is_complete_or_says_what_it_lacks() {
+    let source = Database::create(
+        "managed",
+        "CREATE TABLE plain (a int); INSERT INTO plain SELECT generate_series(1, 100);
+         CREATE TABLE guarded (a int); INSERT INTO guarded SELECT generate_series(1, 50);
+         ALTER TABLE guarded ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON guarded USING (a < 5);
+         SELECT lo_from_bytea(5, 'large');",
+    );
+    let role = format!("{}_role", source.name);
+    source.admin(&format!("CREATE ROLE {role} LOGIN IN ROLE pg_read_all_data"));
+    let mut installation = Installation::create(&source);
+    installation.database_url = source.url.replace("postgres@", &format!("{role}@"));
+    installation.configure(|text| text);
+    assert_refused(&run(&mut installation.daemon(&["check"])), 77, "BYPASSRLS");
+    assert_refused(&run(&mut installation.daemon(&["backup"])), 77, "public.guarded");
+    source.admin(&format!("ALTER ROLE {role} BYPASSRLS"));
+    installation.backup();
+    let target = Database::to_restore("managed");
+    installation.restore(&target);
+    assert_eq!(source.rows(), target.rows());
+    source.admin(&format!("DROP ROLE {role}"));
+}
