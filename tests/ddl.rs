@@ -102,7 +102,7 @@ fn ddl_that_waits_while_rows_are_copied_is_given_way_to_by_a_role_that_only_read
 
 /// In one transaction each, so that at any instant all hold 1000 rows of one generation.
 fn churn(generation: u32) -> String {
-    let kind = if generation % 2 == 0 { "bigint" } else { "int" };
+    let kind = if generation.is_multiple_of(2) { "bigint" } else { "int" };
     let fill = |table: &str| {
         format!("INSERT INTO {table} SELECT {generation}, i FROM generate_series(1, 1000) i;")
     };

@@ -5,6 +5,7 @@ mod cli;
 mod ddl;
 mod expiry;
 mod faults;
+mod guard;
 mod harness;
 mod immutability;
 mod interrupted;
