@@ -9,6 +9,7 @@ mod guard;
 mod harness;
 mod immutability;
 mod interrupted;
+mod lock_table;
 mod parts;
 mod poolers;
 mod proxy;

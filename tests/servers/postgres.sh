@@ -2,6 +2,7 @@
 # A throw-away PostgreSQL on loopback: 15, or that whose programs are in PG_BIN.
 #   postgres.sh up DIR PORT    members of the role by_password log in by password (scram), those of by_tls over TLS only, all
 #                              others as they like; DIR/ca.pem signed the server's certificate
+#                              PG_CONF: lines more for postgresql.conf
 #   postgres.sh down DIR       ends it and removes DIR
 # As root it runs as the user postgres, since initdb refuses root.
 set -euo pipefail
@@ -36,6 +37,7 @@ max_locks_per_transaction = 256
 max_wal_size = 4GB
 log_min_messages = fatal
 jit = off
+${PG_CONF:-}
 C
 cat > "$dir/data/pg_hba.conf" <<C
 local all all trust

@@ -58,6 +58,13 @@ impl Refusal {
         matches!(self.sqlstate.as_deref(), Some("55P03" | "40P01" | "42P01" | "3F000"))
     }
 
+    /// Whether a value or row was longer than the server can print: it cannot have as much memory in one piece.
+    #[must_use]
+    pub fn is_too_long(&self) -> bool {
+        // internal_error (of the allocator), program_limit_exceeded, out_of_memory
+        matches!(self.sqlstate.as_deref(), Some("XX000" | "54000" | "53200"))
+    }
+
     /// Returns what to do about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

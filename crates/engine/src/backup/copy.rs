@@ -202,8 +202,12 @@ impl Shared {
             Slicer::new(target, (rule, bytes_max), &self.key, &self.budget, &self.context);
         slicer.begin().await;
         let mut rows = worker.copy_rows(table, read).await.map_err(|error| self.failed(error))?;
-        while let Some(line) = rows.next().await.map_err(|error| self.failed(error))? {
-            slicer.row(&line, uploads).await?;
+        loop {
+            match rows.next().await {
+                Ok(Some(line)) => slicer.row(&line, uploads).await?,
+                Ok(None) => break,
+                Err(error) => return Err(self.failed(worker.explain(table, error).await)),
+            }
         }
         let mut sliced = slicer.finish();
         if ends_member {
@@ -264,7 +268,12 @@ impl Shared {
         let mut content = Vec::new();
         let mut fits = true;
         let mut rows = worker.copy_rows(table, None).await.map_err(|error| self.failed(error))?;
-        while let Some(line) = rows.next().await.map_err(|error| self.failed(error))? {
+        loop {
+            let line = match rows.next().await {
+                Ok(Some(line)) => line,
+                Ok(None) => break,
+                Err(error) => return Err(self.failed(worker.explain(table, error).await)),
+            };
             fits = fits && (content.len() + line.len() + COPY_TAIL.len()) as u64 <= room;
             if fits {
                 content.extend_from_slice(&line);

@@ -17,6 +17,25 @@ pub enum DumpError {
     /// The server refused a statement, or the connection died.
     #[error("the server refused or broke off")]
     Query(#[source] Refusal),
+    /// The server refused or broke off while it sent rows.
+    #[error("COPY of {table} was refused or broken off")]
+    Copy {
+        /// The table.
+        table: String,
+        /// What it said.
+        #[source]
+        source: Refusal,
+    },
+    /// A row is longer than PostgreSQL can print.
+    #[error(
+        "table {table} holds a row that PostgreSQL itself cannot print (its text is longer than 1 GB; a bytea of more than 511 MB, say){}: no dump of this database is possible while it is there; divide that value, or keep it outside", .row.as_ref().map_or_else(String::new, |row| format!(", the largest there is at ctid {row}"))
+    )]
+    TooLarge {
+        /// The table.
+        table: String,
+        /// The `ctid` of its largest row.
+        row: Option<String>,
+    },
     /// The server is too old or too new.
     #[error("PostgreSQL {version} is not supported: 13 to 18 are")]
     Version {
@@ -34,6 +53,18 @@ pub enum DumpError {
     /// Two sessions reached two servers.
     #[error("two sessions reached two different servers: name one server, not a load balancer")]
     TwoServers,
+    /// The server's table of locks is too small for all tables.
+    #[error(
+        "{tables} tables need more locks than the server has room for ({slots}): set max_locks_per_transaction to {wanted} or more and restart it"
+    )]
+    LockTable {
+        /// Tables to lock.
+        tables: u64,
+        /// What there is room for.
+        slots: u64,
+        /// The setting that would do.
+        wanted: u64,
+    },
     /// Rights are missing.
     #[error("role {role:?} may not read {}: GRANT pg_read_all_data TO {role:?}", .objects.join(", "))]
     Rights {
@@ -153,7 +184,9 @@ impl DumpError {
         match self {
             Self::Connect(source) => source.kind(),
             Self::Tool(source) => source.kind(),
-            Self::Query(source) => source.kind(),
+            Self::Query(source) | Self::Copy { source, .. } => source.kind(),
+            Self::TooLarge { .. } => ErrorKind::Config,
+            Self::LockTable { .. } => ErrorKind::Config,
             Self::Version { .. } | Self::Pooler { .. } | Self::TwoServers | Self::Name { .. } => {
                 ErrorKind::Config
             }

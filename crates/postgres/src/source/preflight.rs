@@ -86,6 +86,7 @@ pub(super) async fn examine(
     info.system_identifier = system_identifier(session).await;
     info.pg_dump_version = super::toc::version(options, &info).await?;
     check_rights(session, &options.connect.user).await?;
+    check_lock_table(session).await?;
     Ok(info)
 }
 
@@ -229,6 +230,25 @@ const UNREADABLE: &str = "SELECT c.oid::regclass::text FROM pg_catalog.pg_class 
 const HIDDEN: &str = "SELECT c.oid::regclass::text FROM pg_catalog.pg_class c, pg_catalog.pg_roles r WHERE r.rolname = current_user \
     AND c.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls \
     AND (c.relforcerowsecurity OR NOT pg_catalog.pg_has_role(c.relowner, 'USAGE')) LIMIT 10";
+
+const LOCKS: &str = "SELECT (SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace \
+      WHERE relkind IN ('r', 'p') AND relpersistence <> 't' AND nspname !~ '^pg_' AND nspname <> 'information_schema') AS tables, \
+    current_setting('max_locks_per_transaction')::int8 AS each, \
+    current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8 AS sessions";
+
+/// Each table is locked three times: by the coordinator, by pg_dump, and by the worker that reads it. The server has room for so
+/// many locked things, and for twice as many holders of them.
+async fn check_lock_table(session: &Session) -> Result<(), DumpError> {
+    let row = query_one(session, LOCKS).await?;
+    let count = |column: &str| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
+    let (tables, sessions) = (count("tables"), count("sessions").max(1));
+    let slots = count("each").saturating_mul(sessions);
+    let needed = (tables * 3).div_ceil(2);
+    if needed <= slots {
+        return Ok(());
+    }
+    Err(DumpError::LockTable { tables, slots, wanted: needed.div_ceil(sessions) })
+}
 
 async fn check_rights(session: &Session, role: &str) -> Result<(), DumpError> {
     let objects = |sql: &'static str| async move {

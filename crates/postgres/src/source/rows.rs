@@ -31,13 +31,16 @@ impl Rows {
     /// Returns the next row: its line with the newline.
     ///
     /// # Errors
-    /// [`DumpError::Query`] if the server or the connection fails, [`DumpError::Row`] if a message is not one line.
+    /// [`DumpError::Copy`] if the server or the connection fails, [`DumpError::Row`] if a message is not one line.
     pub async fn next(&mut self) -> Result<Option<Bytes>, DumpError> {
         match self.stream.next().await {
             None => Ok(None),
             Some(Ok(line)) if line.last() == Some(&b'\n') => Ok(Some(line)),
             Some(Ok(_)) => Err(DumpError::Row { table: self.table.clone() }),
-            Some(Err(error)) => Err(DumpError::Query(Refusal::quiet(&error))),
+            Some(Err(error)) => {
+                let (table, source) = (self.table.clone(), Refusal::quiet(&error));
+                Err(DumpError::Copy { table, source })
+            }
         }
     }
 }

@@ -60,6 +60,20 @@ impl SourceTable {
         self.slice_pages = slicer::slice_pages_kept(self.pages, previous);
     }
 
+    /// Returns the statement that finds the `ctid` of its longest row, by the bytes that are stored of it.
+    pub(super) fn largest_row(&self) -> String {
+        let size = |column: &Vec<u8>| {
+            let quoted = String::from_utf8_lossy(column).replace('"', "\"\"");
+            format!("coalesce(pg_catalog.pg_column_size(\"{quoted}\"), 0)::int8")
+        };
+        let sizes: Vec<String> = self.columns.iter().map(size).collect();
+        format!(
+            "SELECT ctid::text FROM ONLY {} ORDER BY {} DESC LIMIT 1",
+            self.sql_name,
+            sizes.join(" + ")
+        )
+    }
+
     /// Returns the statement that prints its rows, or those of some pages. `ONLY`, or the rows of inheritance children would
     /// come twice; columns by name, since their order may differ when restored.
     pub(super) fn copy_out(&self, pages: Option<slicer::PageRange>) -> String {

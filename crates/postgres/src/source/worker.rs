@@ -55,6 +55,21 @@ impl Worker {
         Ok(Rows::new(stream, table.display_name()))
     }
 
+    /// Says more of an error that ended a COPY of this table: if a row is too long, which one. It ends the transaction, which has
+    /// failed anyway.
+    pub async fn explain(&self, table: &SourceTable, error: DumpError) -> DumpError {
+        match &error {
+            DumpError::Copy { source, .. } if source.is_too_long() => {}
+            _ => return error,
+        }
+        let row = async {
+            self.session.batch_execute("ROLLBACK").await.ok()?;
+            let row = self.session.query_opt(table.largest_row().as_str(), &[]).await.ok()??;
+            row.try_get::<_, String>(0).ok()
+        };
+        DumpError::TooLarge { table: table.display_name(), row: row.await }
+    }
+
     /// Begins to read the pages of large objects, in the order of OID and page.
     ///
     /// # Errors
