@@ -112,3 +112,38 @@ fn a_plan_says_what_would_happen_and_changes_nothing() {
     let databases = target.admin("SELECT datname FROM pg_database");
     assert!(!databases.contains(&target.name), "{databases}");
 }
+
+#[test]
+fn roles_that_the_server_lacks_are_made_when_asked_for() {
+    let source = Database::create("roled", "CREATE TABLE t (a int); INSERT INTO t VALUES (1)");
+    let (owner, member) = (format!("{}_Owner", source.name), format!("{}_member", source.name));
+    source.admin(&format!("CREATE ROLE \"{owner}\" NOLOGIN CONNECTION LIMIT 7"));
+    source.admin(&format!("CREATE ROLE {member} LOGIN PASSWORD 'se''cret' IN ROLE \"{owner}\""));
+    source.admin(&format!("ALTER ROLE {member} SET search_path = shop, public"));
+    source.query(&format!("ALTER TABLE t OWNER TO \"{owner}\"; GRANT SELECT ON t TO {member}"));
+    let installation = Installation::create(&source);
+    installation.backup();
+    let target = Database::to_restore("roled");
+    let output = restore(&installation, &target, &[]);
+    assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+    assert!(said(&output).contains("--create-roles"), "{}", said(&output));
+    let plan = restore(&installation, &target, &["--create-roles", "--plan"]);
+    assert!(String::from_utf8_lossy(&plan.stdout).contains(&format!("role {member} is made")));
+
+    let output = restore(&installation, &target, &["--create-roles"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let roles = format!(
+        "SELECT r.rolname, r.rolcanlogin, r.rolconnlimit, a.rolpassword, r.rolconfig, \
+         ARRAY(SELECT m.roleid::regrole FROM pg_auth_members m WHERE m.member = r.oid) \
+         FROM pg_roles r JOIN pg_authid a USING (rolname) WHERE rolname IN ('{owner}', '{member}') ORDER BY 1"
+    );
+    assert_eq!(source.admin(&roles), target.admin(&roles));
+    assert_eq!(
+        target.query("SELECT relowner::regrole FROM pg_class WHERE relname = 't'").trim(),
+        format!("\"{owner}\"")
+    );
+    for database in [&source, &target] {
+        database.query(&format!("ALTER TABLE t OWNER TO postgres; REVOKE ALL ON t FROM {member}"));
+        database.admin(&format!("DROP ROLE {member}, \"{owner}\""));
+    }
+}

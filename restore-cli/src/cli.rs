@@ -101,6 +101,9 @@ pub(crate) struct RestoreArgs {
     /// Leave out owners and rights: everything belongs to the role that restores
     #[arg(long)]
     pub(crate) no_owner: bool,
+    /// Make the roles that the server lacks, as they were: with attributes, passwords and settings
+    #[arg(long, conflicts_with = "no_owner")]
+    pub(crate) create_roles: bool,
     /// Become ROLE before anything is made
     #[arg(long, value_name = "ROLE")]
     pub(crate) role: Option<String>,

@@ -23,6 +23,7 @@ pub(crate) fn run(session: &Session<'_>, args: &RestoreArgs) -> Result<ExitCode,
         tools: ToolDirs { pattern: config.pg_bindir.clone() },
         jobs: args.jobs,
         no_owner: args.no_owner,
+        create_roles: args.create_roles,
         role: args.role.clone(),
         selection: Selection {
             tables: args.table.clone(),

@@ -61,6 +61,8 @@ pub struct RestorePlan {
     pub jobs: usize,
     /// Leaves everything to the role that restores: no owners, no rights.
     pub no_owner: bool,
+    /// Makes the roles that the target lacks.
+    pub create_roles: bool,
     /// The role to become before anything is made.
     pub role: Option<String>,
     /// What of the snapshot is restored.
@@ -196,7 +198,9 @@ async fn prepare<'a>(
     let (archive, catalog) = select(plan, archive, catalog, &mut warnings)?;
     let load = LoadPlan::new(&archive, &catalog, &inventory)?;
     let info = inspect(&plan.target).await?;
-    let no_tablespaces = check_missing(plan, &info, &archive, &catalog, &mut warnings).await?;
+    let (no_tablespaces, roles) =
+        check_missing(plan, &info, &archive, &catalog, &mut warnings).await?;
+    let globals = reader.open(only(&inventory, SegmentKind::Globals)?).await?.bytes().clone();
     let destination = decide(&plan.target, &info, &catalog, confirm).await?;
     let pins = Pins {
         lc_monetary: usable_money(plan, &catalog, &mut warnings).await?,
@@ -219,6 +223,8 @@ async fn prepare<'a>(
         archive: Arc::new(archive),
         catalog: Arc::new(catalog),
         load: Some(load),
+        roles,
+        globals,
         info,
         options,
         warnings,
@@ -274,22 +280,29 @@ fn rows(catalog: &Catalog) -> u64 {
     catalog.tables.iter().map(|table| table.digest.rows).fold(0, u64::saturating_add)
 }
 
-/// Refuses a target that lacks something; a tablespace alone is no reason, since only speed hangs on it.
+/// Refuses a target that lacks something; a tablespace alone is no reason, since only speed hangs on it. Returns whether one is
+/// lacking, and the roles that are to be made.
 async fn check_missing(
     plan: &RestorePlan,
     info: &TargetInfo,
     archive: &Archive,
     catalog: &Catalog,
     warnings: &mut Vec<String>,
-) -> Result<bool, RestoreError> {
+) -> Result<(bool, BTreeSet<String>), RestoreError> {
     let mut properties = catalog.database.clone();
     let bare = plan.no_owner.then(|| {
         properties.owner = Text::default();
         properties.settings.retain(|(role, _)| role.is_none());
         without_owners(archive)
     });
-    let missing =
+    let mut missing =
         missing_for(&plan.target, info, bare.as_ref().unwrap_or(archive), &properties).await?;
+    let roles: BTreeSet<String> = if plan.create_roles {
+        std::mem::take(&mut missing.roles).into_iter().collect()
+    } else {
+        BTreeSet::new()
+    };
+    warnings.extend(roles.iter().map(|role| format!("role {role} is made on the target")));
     let Missing { tablespaces, .. } = &missing;
     let no_tablespaces = !tablespaces.is_empty();
     if no_tablespaces {
@@ -303,7 +316,11 @@ async fn check_missing(
         warnings.push(format!("the target is PostgreSQL {target}, older than the snapshot's {source}: what it does not know makes the restore fail"));
     }
     let lacks = lacks(&missing);
-    if lacks.is_empty() { Ok(no_tablespaces) } else { Err(RestoreError::Lacking { lacks }) }
+    if lacks.is_empty() {
+        Ok((no_tablespaces, roles))
+    } else {
+        Err(RestoreError::Lacking { lacks })
+    }
 }
 
 /// The archive as a restore without owners and rights needs it: the roles that are left are those of policies and mappings.
@@ -324,7 +341,7 @@ fn lacks(missing: &Missing) -> Vec<String> {
     add(
         "Roles",
         &missing.roles,
-        "create them (`fetch` writes them to globals.sql), or restore with --no-owner",
+        "give --create-roles to make them as they were, or --no-owner to do without",
     );
     add("Extensions", &missing.extensions, "install their packages on the server");
     add(

@@ -6,12 +6,14 @@
 
 mod mark;
 mod needs;
+mod roles;
 
 use stonekeep_format::{ErrorKind, archive::Archive, catalog::DatabaseProperties};
 use tokio_postgres::Row;
 
 pub use mark::{Mark, NAME_BYTES_MAX, NoMark, Phase, restoring_name};
 pub use needs::Needs;
+pub use roles::create_roles;
 
 use crate::{
     connect::{ConnectError, ConnectOptions, connect},

@@ -1,6 +1,8 @@
 //! The changing half of a restore: from a database that may be loaded into to one that was compared and named.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
 
 use stonekeep_format::{
     archive::Archive,
@@ -12,7 +14,7 @@ use stonekeep_postgres::{
     load::{ArchiveDir, Loader, Pass, PassOptions, analyze, run_pass},
     properties::PropertyOptions,
     target::{
-        Mark, Phase as Stage, TargetInfo, apply_database_properties, create_database,
+        Mark, Phase as Stage, TargetInfo, apply_database_properties, create_database, create_roles,
         mark_database, rename_database,
     },
 };
@@ -43,6 +45,9 @@ pub(super) struct Run<'a> {
     pub(super) archive: Arc<Archive>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) load: Option<LoadPlan>,
+    /// Roles to be made first, as the snapshot's globals have them.
+    pub(super) roles: BTreeSet<String>,
+    pub(super) globals: Bytes,
     pub(super) info: TargetInfo,
     pub(super) options: PassOptions,
     pub(super) warnings: Vec<String>,
@@ -73,6 +78,7 @@ impl Run<'_> {
     ) -> Result<(), RestoreError> {
         let name = format!("stonekeep-restore-{:032x}", rand::random::<u128>());
         let dir = ArchiveDir::create(self.plan.work_dir.join(name), &self.archive)?;
+        self.make_roles(context).await?;
         if !self.destination.resume {
             phase(context, Phase::Schema, None);
             self.begin().await?;
@@ -100,6 +106,19 @@ impl Run<'_> {
             }
         }
         self.end(context).await
+    }
+
+    async fn make_roles(&mut self, context: &Context) -> Result<(), RestoreError> {
+        if self.roles.is_empty() {
+            return Ok(());
+        }
+        for left in create_roles(&self.plan.target, &self.globals, &self.roles).await? {
+            let warning = format!("not given to a new role: {left}");
+            context.warn(warning.clone());
+            self.warnings.push(warning);
+        }
+        self.info.roles.extend(self.roles.iter().cloned());
+        Ok(())
     }
 
     /// Makes the database if it must be made, and gives it the settings under which its contents are used: a default, a

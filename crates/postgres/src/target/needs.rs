@@ -80,7 +80,7 @@ fn text(bytes: &[u8]) -> Option<String> {
 
 /// A word of a statement; literals and punctuation are words as well.
 #[derive(Debug, PartialEq, Eq)]
-enum Word {
+pub(super) enum Word {
     /// An unquoted word. What follows it decides whether it is a keyword: pg_dump quotes every name that is reserved.
     Bare(Vec<u8>),
     /// A quoted identifier, without its quotes.
@@ -92,12 +92,12 @@ enum Word {
 }
 
 impl Word {
-    fn is(&self, keyword: &str) -> bool {
+    pub(super) fn is(&self, keyword: &str) -> bool {
         matches!(self, Self::Bare(word) if word.eq_ignore_ascii_case(keyword.as_bytes()))
     }
 
     /// The role this word names; none for PUBLIC.
-    fn role(&self) -> Option<&[u8]> {
+    pub(super) fn role(&self) -> Option<&[u8]> {
         match self {
             Self::Bare(word) if word.eq_ignore_ascii_case(b"public") => None,
             Self::Bare(word) | Self::Quoted(word) => Some(word),
@@ -106,7 +106,7 @@ impl Word {
     }
 }
 
-fn words(mut text: &[u8]) -> Vec<Word> {
+pub(super) fn words(mut text: &[u8]) -> Vec<Word> {
     let mut words = Vec::new();
     loop {
         text = text.trim_ascii_start();
