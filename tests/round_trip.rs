@@ -1,8 +1,8 @@
 //! What was backed up comes back equal: by our own restore, by stock pg_restore, and by stock tools alone.
 
-use std::process::Command;
+use std::{process::Command, time::Instant};
 
-use crate::harness::{Database, Installation, User, must, server};
+use crate::harness::{Database, Installation, User, is_slow, must, server};
 
 const EVERY_KIND: &str = include_str!("fixtures/every_kind.sql");
 const MORE_KINDS: &str = include_str!("fixtures/more_kinds.sql");
@@ -153,4 +153,26 @@ fn interrupt(installation: &Installation, target: &Database, undo: &str) {
     let name = format!("{}_restoring_{}", target.name, id.to_ascii_lowercase());
     target.admin(&format!("ALTER DATABASE {} RENAME TO {name}", target.name));
     target.admin(&format!("COMMENT ON DATABASE {name} IS 'stonekeep restore {id} rows'"));
+}
+
+#[test]
+fn twenty_thousand_tables_come_back_equal() {
+    if !is_slow() {
+        return;
+    }
+    let make = "SELECT format('CREATE TABLE t%s (id int PRIMARY KEY, note text); INSERT INTO t%s VALUES (%s, md5(%L))', i, i, i, i) FROM generate_series(1, 20000) i \\gexec";
+    let source = Database::create("tables", make);
+    let installation = Installation::create(&source);
+    let begun = Instant::now();
+    installation.backup();
+    let (backed_up, begun) = (begun.elapsed(), Instant::now());
+    let target = Database::to_restore("tables");
+    installation.restore(&target);
+    println!("20000 tables: backup {backed_up:?}, restore {:?}", begun.elapsed());
+    let sums = "SELECT count(*), sum(hashtext(relname)) FROM pg_class WHERE relname LIKE 't%' AND relkind = 'r'";
+    assert_eq!(source.query(sums), target.query(sums));
+    for table in [1, 777, 20000] {
+        let row = format!("SELECT * FROM t{table}");
+        assert_eq!(source.query(&row), target.query(&row));
+    }
 }

@@ -28,7 +28,8 @@ pub async fn create_roles(
             Err(error) if of.makes => return Err(TargetError::refused("make a role")(error)),
             // Its text may hold a password.
             Err(error) => {
-                left.push(format!("{} of role {}: {}", of.what, of.role, Refusal::quiet(&error)))
+                let why = Refusal::quiet(&error);
+                left.push(format!("{} of role {}: {why}", of.what, of.role));
             }
         }
     }
