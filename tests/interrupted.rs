@@ -5,7 +5,7 @@ use std::{
     process::Stdio,
 };
 
-use crate::harness::{Database, Installation, must};
+use crate::harness::{Database, Installation, must, run, said};
 
 #[test]
 fn a_restore_killed_at_half_goes_on_and_loads_no_finished_table_twice() {
@@ -31,6 +31,10 @@ fn a_restore_killed_at_half_goes_on_and_loads_no_finished_table_twice() {
     assert_eq!(begun.count(), 5, "it ended before it was killed");
     child.kill().expect("killed");
     child.wait().expect("gone");
+    // A part of the snapshot does not finish what the whole has begun.
+    let part = [&restore[..], &["--table", "t1"]].concat();
+    let output = run(&mut installation.reader(&part));
+    assert_eq!(output.status.code(), Some(73), "{}", said(&output));
     let report = must(&mut installation.reader(&restore));
     let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
     let kept = report["tables_kept"].as_u64().expect("a number");

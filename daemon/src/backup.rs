@@ -57,6 +57,9 @@ pub(crate) async fn run(
     let mut document = Document { databases: Vec::new() };
     let metrics = Metrics::new();
     for (label, failure) in unknown {
+        for repository in config.repositories() {
+            metrics.record(&label, &repository.name, None);
+        }
         worst = worst.max(failure.kind().exit_code());
         document.databases.push(tell(&label, Err((None, failure)), options.json)?);
     }

@@ -29,6 +29,16 @@ pub(crate) enum Failure {
     /// The list of a server's databases.
     #[error("cannot list the databases of {label}")]
     Databases { label: Label, source: Box<DumpError> },
+    /// No database matches.
+    #[error(
+        "no database of {label} matches its `databases`: correct the patterns, or the role may not see them"
+    )]
+    NoDatabase { label: Label },
+    /// Two databases have one label.
+    #[error(
+        "two databases have the label {label}: only the first is backed up; give one of their entries another name"
+    )]
+    TwoOfALabel { label: Label },
     /// The bucket.
     #[error("cannot open the bucket of repository {name:?}")]
     Store { name: String, source: Box<StoreError> },
@@ -70,6 +80,8 @@ impl Failure {
             Self::Signer { .. }
             | Self::AllowedSigners { .. }
             | Self::Url { .. }
+            | Self::NoDatabase { .. }
+            | Self::TwoOfALabel { .. }
             | Self::Metrics { .. }
             | Self::LogFilter(_) => ErrorKind::Config,
             Self::Stopped { .. } | Self::Output(_) | Self::Runtime(_) => ErrorKind::Unavailable,

@@ -118,19 +118,38 @@ impl<'c> Shared<'c> {
             if !labels.is_empty() && !labels.iter().any(is_meant) {
                 continue;
             }
-            let connect = self.source(database)?.connect;
-            match source::databases(&connect, &include, &exclude).await {
-                Ok(names) => all.extend(names.iter().map(|name| database.of_database(name))),
-                Err(source) => {
-                    let (label, source) = (database.name.clone(), Box::new(source));
-                    unknown.push((label.clone(), Failure::Databases { label, source }));
-                }
+            match self.matching(database, &include, &exclude).await {
+                Ok(found) => all.extend(found),
+                Err(failure) => unknown.push((database.name.clone(), failure)),
             }
+        }
+        // Whoever may make databases must not stop the backups of others: of two with one label the first is taken.
+        let mut seen = BTreeSet::new();
+        for twice in all.extract_if(.., |database| !seen.insert(database.name.clone())) {
+            let label = twice.name;
+            unknown.push((label.clone(), Failure::TwoOfALabel { label }));
         }
         // Of a server that does not answer no label can be known.
         let known = |label: &&Label| unknown.iter().all(|(server, _)| !of_server(label, server));
         let labels: Vec<Label> = labels.iter().filter(known).cloned().collect();
         Ok((self.config.choose(all, &labels)?, unknown))
+    }
+
+    async fn matching(
+        &self,
+        database: &DatabaseConfig,
+        include: &[String],
+        exclude: &[String],
+    ) -> Result<Vec<DatabaseConfig>, Failure> {
+        let label = || database.name.clone();
+        let connect = self.source(database)?.connect;
+        let names = source::databases(&connect, include, exclude).await;
+        let names = names
+            .map_err(|source| Failure::Databases { label: label(), source: Box::new(source) })?;
+        if names.is_empty() {
+            return Err(Failure::NoDatabase { label: label() });
+        }
+        Ok(names.iter().map(|name| database.of_database(name)).collect())
     }
 
     /// Says where the snapshots of a database go, and where its writer keeps what it may not read back.

@@ -30,8 +30,12 @@ use crate::{
 
 /// Manifests fetched at the same time (16), each of at most [`Manifest::BYTES_MAX`]: 32 MiB.
 const FETCHES_MAX: usize = 16;
-/// Objects that are not ours and are told of one by one (1000), and as many delete markers; of more, only how many.
+/// Objects that are not ours and are told of one by one (1000); of more, only how many.
 const PLANTED_MAX: usize = 1000;
+/// Versions of one manifest's key that a writer looks at (8), the oldest: the key is random, so its own is the first.
+const VERSIONS_MAX: usize = 8;
+/// Delete markers over snapshots that are told of one by one (100 000): expiry leaves one on each for a day.
+const MARKERS_MAX: usize = 100_000;
 
 /// A snapshot that can be believed.
 #[derive(Debug, Clone)]
@@ -55,7 +59,7 @@ pub struct LabelHistory {
 }
 
 /// The verified manifests of a repository.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct History {
     /// By label.
     pub labels: BTreeMap<Label, LabelHistory>,
@@ -63,10 +67,14 @@ pub struct History {
     pub planted: Vec<Planted>,
     /// How many more there are.
     pub more_planted: u64,
-    /// Delete markers under `manifests/`, the first of them: they change nothing.
+    /// Delete markers over snapshots, the first of them: they change nothing.
     pub markers: Vec<DeleteMarker>,
-    /// Why the first object that the server would not give out was refused.
+    /// How many more there are.
+    pub more_markers: u64,
+    /// Why the first object that is denied to this credential was.
     refused: Option<StoreError>,
+    /// Whether nothing could be read.
+    is_unread: bool,
 }
 
 /// Which snapshot is meant: `latest`, `latest:LABEL`, an id, or an unambiguous prefix of one.
@@ -145,6 +153,20 @@ impl FindError {
     }
 }
 
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            labels: BTreeMap::new(),
+            planted: Vec::new(),
+            more_planted: 0,
+            markers: Vec::new(),
+            more_markers: 0,
+            refused: None,
+            is_unread: true,
+        }
+    }
+}
+
 impl History {
     /// Lists and verifies every manifest. Of each key the oldest version that verifies counts.
     ///
@@ -167,7 +189,9 @@ impl History {
             while let Some((key, found, verified, resent)) =
                 looked_at.try_next().await.map_err(&failed)?
             {
-                history.mark(&found);
+                if verified.value.is_some() {
+                    history.mark(&found);
+                }
                 history.tell_overwrites(&key, &found, &verified, &resent);
                 history.take(&key, verified);
             }
@@ -198,10 +222,11 @@ impl History {
         for (at, store) in repository.stores.all().enumerate() {
             let keys = list_keys(&**store, &prefix);
             pin_mut!(keys);
-            while let Some((key, found)) = keys.try_next().await.map_err(&failed)? {
+            while let Some((key, mut found)) = keys.try_next().await.map_err(&failed)? {
                 if let Some(Place::Manifest(.., id)) = Place::of(&key)
                     && !found.versions.is_empty()
                 {
+                    found.versions.truncate(VERSIONS_MAX);
                     newest_first.insert((Reverse(id), key, at), (store, found.versions));
                 }
             }
@@ -230,28 +255,32 @@ impl History {
         Ok(history)
     }
 
-    /// Nobody can make everything unreadable but whoever gives out rights.
+    /// A credential to which everything is denied has no right to read. One object that the server does not give out says
+    /// nothing: anybody who may write can have put it under a key of his own.
     fn check_rights(&mut self) -> Result<(), StoreError> {
         match self.refused.take() {
-            Some(error) if self.labels.is_empty() => Err(error),
+            Some(error) if self.is_unread && self.labels.is_empty() => Err(error),
             _ => Ok(()),
         }
     }
 
     fn take(&mut self, key: &ObjectKey, found: Verified<Snapshot, SignatureError>) {
         let Verified { value, planted, too_long, unreadable } = found;
-        for (version, why) in planted {
-            self.plant(key, &version, || why.to_string());
-        }
         for version in too_long {
             let bytes_max = Manifest::BYTES_MAX;
             self.plant(key, &version, || {
                 format!("longer than a manifest may be ({bytes_max} bytes)")
             });
         }
+        self.is_unread &= value.is_none() && planted.is_empty();
+        for (version, why) in planted {
+            self.plant(key, &version, || why.to_string());
+        }
         for (version, error) in unreadable {
             self.plant(key, &version, || format!("the server does not give it out: {error}"));
-            self.refused.get_or_insert(error);
+            if matches!(error, StoreError::Denied { .. }) {
+                self.refused.get_or_insert(error);
+            }
         }
         let Some((mut snapshot, _)) = value else { return };
         let of_label = self.labels.entry(snapshot.manifest.label.clone()).or_default();
@@ -280,7 +309,8 @@ impl History {
     }
 
     fn mark(&mut self, found: &KeyVersions) {
-        let room = PLANTED_MAX.saturating_sub(self.markers.len());
+        let room = MARKERS_MAX.saturating_sub(self.markers.len());
+        self.more_markers += found.markers.len().saturating_sub(room) as u64;
         self.markers.extend(found.markers.iter().take(room).cloned());
     }
 
@@ -302,6 +332,9 @@ impl History {
                 "ignored version {} of {}: {}",
                 planted.version_id, planted.key, planted.why
             ));
+        }
+        if self.more_markers > 0 {
+            context.warn(format!("there are {} more delete markers", self.more_markers));
         }
         if self.more_planted > 0 {
             context.warn(format!("ignored {} more such versions", self.more_planted));
@@ -382,14 +415,22 @@ async fn by_prefix(repository: &Repository, prefix: &str) -> Result<Snapshot, Fi
         _ => None,
     });
     let mut found: Vec<Snapshot> = Vec::new();
+    let mut refused = None;
     for key in named.await?.into_keys() {
-        found.extend(read_key(repository, &key).await.map_err(Box::new)?);
+        match read_key(repository, &key).await {
+            Ok(snapshot) => found.extend(snapshot),
+            Err(error) if is_about_one_object(&error) => refused = Some(error),
+            Err(error) => return Err(Box::new(error).into()),
+        }
         if found.len() > AMBIGUOUS_MAX {
             break;
         }
     }
     match (found.pop(), found.is_empty()) {
-        (None, _) => Err(FindError::NoSuchId(prefix.to_owned())),
+        (None, _) => Err(refused.map_or_else(
+            || FindError::NoSuchId(prefix.to_owned()),
+            |error| FindError::Repository(Box::new(error)),
+        )),
         (Some(snapshot), true) => Ok(snapshot),
         (Some(snapshot), false) => {
             found.push(snapshot);
@@ -397,6 +438,17 @@ async fn by_prefix(repository: &Repository, prefix: &str) -> Result<Snapshot, Fi
             Err(FindError::Ambiguous { prefix: prefix.to_owned(), ids: ids.collect() })
         }
     }
+}
+
+/// Whether the server answered, and would not give out what it was asked for.
+const fn is_about_one_object(error: &RepositoryError) -> bool {
+    matches!(
+        error,
+        RepositoryError::Store {
+            source: StoreError::Denied { .. } | StoreError::Rejected { .. },
+            ..
+        }
+    )
 }
 
 /// Snapshots that an ambiguous prefix is told with (5).

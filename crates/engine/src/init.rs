@@ -170,8 +170,12 @@ pub async fn init(
     if holds_a_genesis(store).await.map_err(failed("list the bucket"))? {
         return Err(InitError::Exists { bucket: store.bucket().clone() });
     }
-    for (tier, store) in &buckets.of_tiers {
-        set_default(plan, tier, &**store).await?;
+    for store in buckets.of_tiers.values() {
+        let is_here = |tier: &&Tier| {
+            buckets.of_tiers.get(&tier.name).is_some_and(|of| of.bucket() == store.bucket())
+        };
+        let keep = plan.tiers.iter().filter(is_here).map(|tier| tier.keep).max();
+        set_default(plan, keep.unwrap_or(longest), &**store).await?;
     }
     let now = store.server_time().await.map_err(failed("read the storage server's clock"))?;
     lock::check_skew(context.clock.now(), now)?;
@@ -204,16 +208,14 @@ pub async fn init(
 /// long (90 days at most). A default that the bucket has already is left as it is; the writer judges it.
 async fn set_default(
     plan: &InitPlan,
-    tier: &str,
+    keep: Duration,
     store: &dyn ProvisionStore,
 ) -> Result<(), InitError> {
     let failed = |action| move |source| InitError::Store { action, source };
     let lock = store.bucket_lock().await.map_err(failed("read the bucket's default retention"))?;
-    let in_bucket = plan.tiers.iter().filter(|each| each.name == tier);
-    let Some(keep) = in_bucket.map(|tier| tier.keep).max().filter(|_| lock.default.is_none())
-    else {
+    if lock.default.is_some() {
         return Ok(());
-    };
+    }
     let length = keep + keep.min(lock::WINDOW_MAX).max(MARGIN);
     let days = u32::try_from(length.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX);
     let default = DefaultRetention { mode: plan.lock_mode, days };

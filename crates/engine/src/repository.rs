@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::{TryStreamExt as _, pin_mut};
 use stonekeep_format::{
     ErrorKind,
     genesis::{Genesis, LockBy},
     ids::Digest,
-    key::{ObjectKey, Place},
+    key::ObjectKey,
     signature::{Found, SignatureError, SignedDocument, Trust, split, verify_document},
 };
-use stonekeep_store::{ObjectVersion, ReadStore, StoreError, Verified, list_keys, oldest_verified};
+use stonekeep_store::{ObjectVersion, ReadStore, StoreError, Verified, list_key, oldest_verified};
 
 use crate::{Context, stores::Stores};
+
+/// Numbers without a genesis after which none is looked for (3): one that is missing between others shows. Whoever may write
+/// can put junk under any number of them, so they are not listed.
+const ABSENT_MAX: u32 = 3;
 
 /// A repository whose genesis is signed by the owner.
 #[derive(Debug, Clone)]
@@ -170,22 +173,26 @@ async fn find_genesis(
     let failed = |source| RepositoryError::Store { bucket: bucket.clone(), source };
     let mut found: BTreeMap<u32, (Genesis, GenesisObject)> = BTreeMap::new();
     let (mut unsigned, mut unreadable) = (None, None);
-    let keys = list_keys(store, "genesis/");
-    pin_mut!(keys);
-    while let Some((key, versions)) = keys.try_next().await.map_err(failed)? {
-        let Some(Place::Genesis(n)) = Place::of(&key) else { continue };
-        let verified = oldest_genesis(store, &key, &versions.versions, owner).await;
-        let verified = verified.map_err(failed)?;
-        for (version, why) in verified.planted {
-            context.warn(format!("ignored version {} of {key}: {why}", version.version_id));
-            unsigned.get_or_insert(why);
+    let mut absent = 0;
+    for n in 1.. {
+        let key = ObjectKey::genesis(n);
+        let versions = list_key(store, &key).await.map_err(failed)?.versions;
+        let verified = oldest_genesis(store, &key, &versions, owner).await.map_err(failed)?;
+        let ignored = verified.planted.len() + verified.unreadable.len() + verified.too_long.len();
+        if ignored > 0 {
+            context.warn(format!("ignored {ignored} older versions of {key}: not the owner's"));
         }
-        for (version, why) in verified.unreadable {
-            context.warn(format!("ignored version {} of {key}: {why}", version.version_id));
-            unreadable.get_or_insert(why);
+        unsigned = unsigned.or(verified.planted.into_iter().next().map(|(_, why)| why));
+        unreadable = unreadable.or(verified.unreadable.into_iter().next().map(|(_, why)| why));
+        match verified.value {
+            Some(((genesis, digest), version)) => {
+                absent = 0;
+                found.insert(n, (genesis, GenesisObject { version, digest }));
+            }
+            None => absent += 1,
         }
-        if let Some(((genesis, digest), version)) = verified.value {
-            found.insert(n, (genesis, GenesisObject { version, digest }));
+        if absent == ABSENT_MAX {
+            break;
         }
     }
     let (genesis, line) = line(found)?;

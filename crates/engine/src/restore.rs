@@ -202,6 +202,11 @@ async fn prepare<'a>(
         check_missing(plan, &info, &archive, &catalog, &mut warnings).await?;
     let globals = reader.open(only(&inventory, SegmentKind::Globals)?).await?.bytes().clone();
     let destination = decide(&plan.target, &info, &catalog, confirm).await?;
+    // What an earlier run left is of the whole snapshot.
+    if destination.resume && !plan.selection.is_all() {
+        let (host, database) = (plan.target.address(), destination.loading);
+        return Err(RestoreError::Leftover { host, database });
+    }
     let pins = Pins {
         lc_monetary: usable_money(plan, &catalog, &mut warnings).await?,
         superuser: info.superuser,

@@ -205,7 +205,9 @@ async fn describe(
     for units in assigned {
         let locks = assign::tables_of(&units);
         let names: Vec<&str> = locks.iter().map(|at| listed[*at].sql_name.as_str()).collect();
-        workers.push(Worker::begin(options, info, &coordinator.snapshot, &names, units).await?);
+        let worker = Worker::begin(options, info, &coordinator.snapshot, &names, units).await?;
+        coordinator.pids.lock().unwrap_or_else(PoisonError::into_inner).push(worker.pid);
+        workers.push(worker);
     }
     let toc = toc::read(options, info, &coordinator.snapshot).await?;
     let mut archive = toc.archive;
@@ -235,8 +237,9 @@ struct Coordinator {
     snapshot: String,
     exported_at: DateTime<Utc>,
     wal_lsn: Option<String>,
-    /// Its backend. It holds a lock on every table, so whoever waits for a worker of ours waits for it, too.
-    pid: i32,
+    /// Its backend. It holds a lock on every table; for a worker's transaction somebody may wait all the same (CREATE INDEX
+    /// CONCURRENTLY), so the workers' are added.
+    pids: Mutex<Vec<i32>>,
     ddl_wait_max: Duration,
     /// Since when each backend that waits for our locks has been seen to.
     waiting_since: Mutex<BTreeMap<i32, Instant>>,
@@ -266,7 +269,7 @@ async fn lock_and_export(
         snapshot: row.get("snapshot"),
         exported_at: DateTime::from_timestamp_micros(row.get("exported_at")).unwrap_or_default(),
         wal_lsn: row.get("wal_lsn"),
-        pid: row.get("pid"),
+        pids: Mutex::new(vec![row.get("pid")]),
         ddl_wait_max: options.ddl_wait_max,
         waiting_since: Mutex::default(),
         session,
@@ -321,17 +324,17 @@ impl Coordinator {
 
     /// Asks who waits for our locks; that the session answers shows that it lives.
     async fn waiting(&self) -> Result<Vec<i32>, DumpError> {
-        let rows =
-            tokio::time::timeout(ANSWER_DURATION_MAX, self.session.query(WAITING, &[&self.pid]))
-                .await
-                .map_err(|_| DumpError::Silent)?
-                .map_err(|error| DumpError::Query(Refusal::told(&error)))?;
+        let pids = self.pids.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let rows = tokio::time::timeout(ANSWER_DURATION_MAX, self.session.query(WAITING, &[&pids]))
+            .await
+            .map_err(|_| DumpError::Silent)?
+            .map_err(|error| DumpError::Query(Refusal::told(&error)))?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 }
 
 /// Locks can be seen by every role; what others do (`pg_stat_activity`), only with `pg_read_all_stats`.
-const WAITING: &str = "SELECT DISTINCT pid FROM pg_catalog.pg_locks WHERE NOT granted AND $1 = ANY (pg_catalog.pg_blocking_pids(pid))";
+const WAITING: &str = "SELECT DISTINCT pid FROM pg_catalog.pg_locks WHERE NOT granted AND pg_catalog.pg_blocking_pids(pid) && $1";
 
 #[expect(clippy::disallowed_methods, reason = "waits for a server, not for a schedule")]
 pub(crate) async fn pause(duration: Duration) {

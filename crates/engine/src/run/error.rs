@@ -51,6 +51,16 @@ pub enum BackupError {
         /// What is configured.
         configured: LockBy,
     },
+    /// A tier's bucket that the owner has not signed for: readers would not look there.
+    #[error(
+        "tier {tier:?} lies in bucket {bucket}, which the repository's genesis does not name: use one of its buckets, or have the owner sign a genesis that names it"
+    )]
+    UnsignedBucket {
+        /// The tier.
+        tier: String,
+        /// Its bucket.
+        bucket: String,
+    },
     /// The bucket names the locks, and not as the tier needs them.
     #[error(
         "bucket {bucket} locks by default: {found}; tier {tier:?} needs {days_min} to {days_max} days of {mode}: set its default retention so"
@@ -239,6 +249,7 @@ impl BackupError {
             | Self::Recipients(_)
             | Self::BucketDefault { .. }
             | Self::LockByDiffers { .. }
+            | Self::UnsignedBucket { .. }
             | Self::NoObjectLock { .. }
             | Self::NoTier
             | Self::BelowFloor { .. }

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, error::Error as _};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt as _, TryStreamExt as _, pin_mut, stream};
 use stonekeep_format::{
     attempt::Attempt,
@@ -13,6 +13,7 @@ use stonekeep_format::{
     ids::{Label, SnapshotId},
     inventory::{Inventory, Segment, TableTotals},
     key::{ObjectKey, Place},
+    lock::SKEW_MAX,
     manifest::{InventoryRef, Link, Manifest, Totals},
     signature::{Found, Namespace, SignatureError, SignedDocument, Signer, Trust, verify_document},
 };
@@ -29,6 +30,8 @@ use crate::{
 const INVENTORIES_MAX: usize = 4;
 /// Attempt records that are read (4096), the newest ones: at one for every 32 segments, a broken run of a terabyte.
 const ATTEMPTS_MAX: usize = 4096;
+/// Versions of one record that are looked at (8), the oldest: its key is random, so ours is the first.
+const ATTEMPT_VERSIONS_MAX: usize = 8;
 /// Attempt records that are fetched at the same time (8), each with its list of some 32 segments.
 const FETCHES_MAX: usize = 8;
 
@@ -166,14 +169,18 @@ impl<'a> Reader<'a> {
         newest: Option<DateTime<Utc>>,
     ) -> Result<BTreeMap<(SnapshotId, usize), Candidate<'_>>, StoreError> {
         let prefix = format!("attempts/{}/", self.label);
+        let skew = TimeDelta::from_std(SKEW_MAX).unwrap_or(TimeDelta::MAX);
+        let latest = self.context.clock.now() + skew * 2;
         let mut found = BTreeMap::new();
         for (at, store) in self.repository.stores.all().enumerate() {
             let keys = list_keys(&**store, &prefix);
             pin_mut!(keys);
             while let Some((key, versions)) = keys.try_next().await? {
                 let Some(Place::Attempt(_, id)) = Place::of(&key) else { continue };
-                if newest.is_none_or(|newest| id.begun_at() >= newest) {
-                    let versions = versions.versions;
+                // What is dated later than now is nobody's.
+                if newest.is_none_or(|newest| id.begun_at() >= newest) && id.begun_at() <= latest {
+                    let mut versions = versions.versions;
+                    versions.truncate(ATTEMPT_VERSIONS_MAX);
                     found.insert((id, at), Candidate { store: &**store, key, versions });
                     if found.len() > ATTEMPTS_MAX {
                         found.pop_first();

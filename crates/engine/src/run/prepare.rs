@@ -266,6 +266,12 @@ fn check_genesis(
         return Err(BackupError::RecipientsDiffer);
     }
     for tier in &plan.tiers {
+        if let Some(store) = target.tiers.get(&tier.name)
+            && !genesis.tiers.iter().any(|signed| signed.bucket == *store.bucket())
+        {
+            let (tier, bucket) = (tier.name.clone(), store.bucket().to_string());
+            return Err(BackupError::UnsignedBucket { tier, bucket });
+        }
         if tier.keep < genesis.lock.floor {
             return Err(BackupError::BelowFloor {
                 tier: tier.name.clone(),

@@ -443,8 +443,28 @@ async fn a_snapshot_that_was_sent_twice_is_one_and_what_nobody_can_read_hides_no
         let version = world.store.plant(&at, bytes.clone());
         world.store.seal_away(&at, &version);
     }
-    let listed = list(&world.open().await, &world.context).await.expect("listed");
-    assert_eq!((listed.snapshots.len(), listed.planted.len()), (1, 2));
+    // Below a label that is nobody's, under the very id.
+    let nobody: Label = "nobody".parse().expect("a label");
+    let at = ObjectKey::manifest(&nobody, Seq(1), first.chain, &first.snapshot);
+    let version = world.store.plant(&at, bytes.clone());
+    world.store.seal_away(&at, &version);
+    let repository = world.open().await;
+    let listed = list(&repository, &world.context).await.expect("listed");
+    assert_eq!((listed.snapshots.len(), listed.planted.len()), (1, 3));
+    for selector in [Selector::Latest, Selector::Id(first.snapshot.to_string())] {
+        let found = find(&repository, &selector).await.expect("found");
+        assert_eq!(found.manifest.label, world.plan.label);
+    }
+    let other = World {
+        plan: BackupPlan { label: nobody, ..world.plan.clone() },
+        clock: Arc::clone(&world.clock),
+        store: world.store.clone(),
+        of_tiers: BTreeMap::new(),
+        context: world.context.clone(),
+        state: None,
+        genesis: None,
+    };
+    other.snapshot(&["a"]).await;
     world.pass(HOUR);
     assert_eq!(world.snapshot(&["a"]).await.seq, Seq(2));
 }

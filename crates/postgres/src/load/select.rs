@@ -290,8 +290,13 @@ impl<'a> Graph<'a> {
                     continue;
                 }
                 let needed = self.needed_by(std::iter::once(at));
-                let mut foreign = needed.difference(chosen);
-                if foreign.any(|need| is_relation_of_rows(&self.archive.entries[*need])) {
+                let is_relation =
+                    |need: &&usize| is_relation_of_rows(&self.archive.entries[**need]);
+                let is_foreign = needed.difference(chosen).any(|need| is_relation(&need));
+                // A key to a table that comes without its rows would be broken by every row.
+                let is_broken = desc(entry) == b"FK CONSTRAINT"
+                    && needed.iter().filter(is_relation).any(|need| !roots.contains(need));
+                if is_foreign || is_broken {
                     if of_root && is_told(entry) {
                         left_out.insert(display(entry));
                     }
@@ -463,6 +468,16 @@ mod tests {
         let selected = of("log_2026").of(&shop()).expect("there");
         assert_eq!(ids(&selected), [1, 8, 9, 10, 22]);
         assert_eq!(selected.without_rows, ["table public.log"]);
+    }
+
+    #[test]
+    fn a_key_to_a_table_without_rows_is_left_out() {
+        let selection =
+            Selection { tables: tables(&["orders", "shop.both"]), ..Selection::default() };
+        let selected = selection.of(&shop()).expect("there");
+        assert_eq!(selected.without_rows, ["table shop.customers"]);
+        assert!(!ids(&selected).contains(&32));
+        assert_eq!(selected.left_out, ["fk constraint shop.orders orders_customer_fkey"]);
     }
 
     #[test]

@@ -234,7 +234,8 @@ const HIDDEN: &str = "SELECT c.oid::regclass::text FROM pg_catalog.pg_class c, p
 const LOCKS: &str = "SELECT (SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace \
       WHERE relkind IN ('r', 'p') AND relpersistence <> 't' AND nspname !~ '^pg_' AND nspname <> 'information_schema') AS tables, \
     current_setting('max_locks_per_transaction')::int8 AS each, \
-    current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8 AS sessions";
+    current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8 + current_setting('autovacuum_max_workers')::int8 \
+    + current_setting('max_worker_processes')::int8 + current_setting('max_wal_senders')::int8 AS sessions";
 
 /// Each table is locked three times: by the coordinator, by pg_dump, and by the worker that reads it. The server has room for so
 /// many locked things, and for twice as many holders of them.

@@ -17,6 +17,8 @@ use crate::{connect::Session, refusal::Refusal, sql::literal};
 pub struct Worker {
     /// What it reads, in order.
     pub units: Vec<Unit>,
+    /// Its backend.
+    pub(super) pid: i32,
     session: Session,
     large_object_page_bytes: u64,
 }
@@ -38,7 +40,10 @@ impl Worker {
         session.batch_execute(&import).await.map_err(failed)?;
         lock(&session, tables).await?;
         preflight::same_server(&session, info).await?;
-        Ok(Self { units, session, large_object_page_bytes: info.large_object_page_bytes })
+        let row =
+            session.query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await.map_err(failed)?;
+        let large_object_page_bytes = info.large_object_page_bytes;
+        Ok(Self { units, pid: row.get(0), session, large_object_page_bytes })
     }
 
     /// Begins to read a table, or some pages of it.
