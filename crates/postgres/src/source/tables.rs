@@ -97,11 +97,11 @@ impl SourceTable {
 }
 
 /// Tables with rows (and partitioned ones, to be locked like pg_dump does), without an extension's own except its
-/// configuration tables.
+/// configuration tables. The size of a table that is dropped meanwhile is unknown: the list is made again then.
 const LIST: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, pg_catalog.format('%I.%I', n.nspname, c.relname) AS sql_name, \
     c.relkind = 'r' AS has_rows, coalesce(am.amname = 'heap', false) AS is_heap, coalesce(pg_catalog.pg_relation_filenode(c.oid), 0) AS file, \
-    CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_relation_size(c.oid) ELSE 0 END AS heap, \
-    CASE WHEN c.relkind = 'r' AND c.reltoastrelid <> 0 THEN pg_catalog.pg_relation_size(c.reltoastrelid) ELSE 0 END AS toast, \
+    CASE WHEN c.relkind = 'r' THEN coalesce(pg_catalog.pg_relation_size(c.oid), 0) ELSE 0 END AS heap, \
+    CASE WHEN c.relkind = 'r' AND c.reltoastrelid <> 0 THEN coalesce(pg_catalog.pg_relation_size(c.reltoastrelid), 0) ELSE 0 END AS toast, \
     current_setting('block_size')::bigint AS block, current_setting('server_encoding') AS encoding, \
     coalesce((SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
       WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''), '') AS sql_columns, \
