@@ -1,7 +1,7 @@
 //! Every snapshot of a repository that can be believed, and everything that cannot.
 //!
 //! Whoever may write may fill the bucket with junk that looks like manifests until it is read. So listings are taken a page at a
-//! time, what is no manifest of ours is told of only as far as [`PLANTED_MAX`], and nothing ends in a refusal to read what is.
+//! time, what is no manifest of ours is told of only up to a limit, and nothing ends in a refusal to read what is.
 
 use std::{
     cmp::Reverse,
