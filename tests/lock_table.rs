@@ -17,8 +17,10 @@ impl Server {
         let port = must(&mut Command::new(script("ports.sh"))).trim().to_owned();
         let mut command = Command::new(script("postgres.sh"));
         command.arg("up").arg(dir.path().join("pg")).arg(&port);
-        let room_for_200 = "max_locks_per_transaction = 10\nmax_connections = 20";
-        must(command.env("PG_CONF", room_for_200).env_remove("PG_BIN"));
+        // 21 sessions in all.
+        let room_for_210 = "max_locks_per_transaction = 10\nmax_connections = 20\nautovacuum_max_workers = 1\n\
+            max_worker_processes = 0\nmax_wal_senders = 0\nwal_level = minimal";
+        must(command.env("PG_CONF", room_for_210).env_remove("PG_BIN"));
         Self { dir, url: format!("postgres://postgres@127.0.0.1:{port}/postgres") }
     }
 }
