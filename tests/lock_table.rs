@@ -48,12 +48,12 @@ fn too_many_tables_for_the_servers_locks_are_told_with_what_to_set() {
         let commands = (from..to).flat_map(each);
         must(Command::new("psql").args(["-X", "-q"]).args(commands).arg(&server.url));
     };
-    make(0, 130);
+    make(0, 80);
     must(&mut installation.daemon(&["backup"]));
-    make(130, 200);
+    make(80, 200);
     for command in ["check", "backup"] {
         let output = run(&mut installation.daemon(&[command]));
         assert_eq!(output.status.code(), Some(78), "{}", said(&output));
-        assert!(said(&output).contains("max_locks_per_transaction to 15"), "{}", said(&output));
+        assert!(said(&output).contains("max_locks_per_transaction to 18"), "{}", said(&output));
     }
 }

@@ -171,7 +171,10 @@ impl DumpError {
         match self {
             Self::Query(refusal) if refusal.is_lock_refused() => Some(refusal.to_string()),
             Self::Changed { what } => Some(what.clone()),
-            Self::Child { tool: "pg_dump", stderr, .. } if stderr.contains("LOCK TABLE") => {
+            Self::Child { tool: "pg_dump", stderr, .. }
+                if stderr.contains("LOCK TABLE")
+                    && !stderr.contains("max_locks_per_transaction") =>
+            {
                 Some("pg_dump could not lock the tables in time".to_owned())
             }
             _ => None,

@@ -237,6 +237,9 @@ const LOCKS: &str = "SELECT (SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_
     current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8 + current_setting('autovacuum_max_workers')::int8 \
     + current_setting('max_worker_processes')::int8 + current_setting('max_wal_senders')::int8 AS sessions";
 
+/// What is locked besides tables (64): catalogs, and indexes of the tables that are read.
+const OTHER_LOCKS: u64 = 64;
+
 /// Each table is locked three times: by the coordinator, by pg_dump, and by the worker that reads it. The server has room for so
 /// many locked things, and for twice as many holders of them.
 async fn check_lock_table(session: &Session) -> Result<(), DumpError> {
@@ -244,7 +247,7 @@ async fn check_lock_table(session: &Session) -> Result<(), DumpError> {
     let count = |column: &str| u64::try_from(row.get::<_, i64>(column)).unwrap_or(0);
     let (tables, sessions) = (count("tables"), count("sessions").max(1));
     let slots = count("each").saturating_mul(sessions);
-    let needed = (tables * 3).div_ceil(2);
+    let needed = (tables * 3).div_ceil(2) + OTHER_LOCKS;
     if needed <= slots {
         return Ok(());
     }
