@@ -18,7 +18,8 @@ if [ ! -e "$kept/complete" ]; then
   mirror=${mirror:-http://deb.debian.org/debian} trusted=/usr/share/keyrings/debian-archive-keyring.gpg
   echo "deb [signed-by=$trusted] $mirror $release main" >"$kept/sources.list"
   # A pg_dump must know what the servers' last security updates have brought.
-  [ "$release" = sid ] || echo "deb [signed-by=$trusted] ${mirror%/}-security $release-security main" >>"$kept/sources.list"
+  security=$(sed -n -e 's/^URIs: *\(.*security[^ ]*\) *$/\1/p' /etc/apt/sources.list.d/*.sources 2>/dev/null | head -n 1) || true
+  [ "$release" = sid ] || echo "deb [signed-by=$trusted] ${security:-${mirror%/}-security} $release-security main" >>"$kept/sources.list"
   # Nothing counts as installed, so that every library comes along.
   : >"$kept/status"
   apt=(apt-get -qq -o "Dir::State::lists=$kept/lists" -o "Dir::State::status=$kept/status" -o "Dir::Cache=$kept"
