@@ -59,4 +59,10 @@ fn a_server_that_cannot_be_asked_fails_alone() {
     assert!(said(&output).contains("cannot list the databases of away"), "{}", said(&output));
     must(&mut installation.reader(&["verify", "latest:bookings"]));
     must(&mut installation.daemon(&["backup", "bookings"]));
+    // Whoever asks for one of its databases does not get those of others.
+    let output = run(&mut installation.daemon(&["backup", "away-x"]));
+    assert_eq!(output.status.code(), Some(69), "{}", said(&output));
+    let listed = must(&mut installation.reader(&["list", "--json"]));
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!(listed["snapshots"].as_array().map(Vec::len), Some(2), "{listed}");
 }

@@ -128,25 +128,18 @@ impl DaemonConfig {
     /// Returns, of all databases, those of these labels, each once and in their order; all if there are no labels.
     ///
     /// # Errors
-    /// [`ConfigError::NoSuchLabel`]; [`ConfigError::NotUnique`] if two have one label.
+    /// [`ConfigError::NoSuchLabel`].
     pub fn choose(
         &self,
         all: Vec<DatabaseConfig>,
         labels: &[Label],
     ) -> Result<Vec<DatabaseConfig>, ConfigError> {
-        let mut seen = BTreeSet::new();
-        if let Some(twice) = all.iter().find(|database| !seen.insert(&database.name)) {
-            return Err(ConfigError::NotUnique {
-                path: self.path.clone(),
-                what: "databases",
-                name: twice.name.to_string(),
-            });
-        }
-        if let Some(label) = labels.iter().find(|label| !seen.contains(label)) {
+        let known: BTreeSet<&Label> = all.iter().map(|database| &database.name).collect();
+        if let Some(label) = labels.iter().find(|label| !known.contains(label)) {
             return Err(ConfigError::NoSuchLabel {
                 label: label.to_string(),
                 path: self.path.clone(),
-                known: seen.into_iter().map(Label::as_str).collect::<Vec<_>>().join(", "),
+                known: known.into_iter().map(Label::as_str).collect::<Vec<_>>().join(", "),
             });
         }
         let wanted =

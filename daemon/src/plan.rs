@@ -130,9 +130,14 @@ impl<'c> Shared<'c> {
             unknown.push((label.clone(), Failure::TwoOfALabel { label }));
         }
         // Of a server that does not answer no label can be known.
-        let known = |label: &&Label| unknown.iter().all(|(server, _)| !of_server(label, server));
-        let labels: Vec<Label> = labels.iter().filter(known).cloned().collect();
-        Ok((self.config.choose(all, &labels)?, unknown))
+        let known = |label: &&Label| {
+            seen.contains(*label) || unknown.iter().all(|(server, _)| !of_server(label, server))
+        };
+        let left: Vec<Label> = labels.iter().filter(known).cloned().collect();
+        if left.is_empty() && !labels.is_empty() {
+            return Ok((Vec::new(), unknown));
+        }
+        Ok((self.config.choose(all, &left)?, unknown))
     }
 
     async fn matching(
