@@ -59,7 +59,7 @@ pub struct LabelHistory {
 }
 
 /// The verified manifests of a repository.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct History {
     /// By label.
     pub labels: BTreeMap<Label, LabelHistory>,
@@ -73,8 +73,8 @@ pub struct History {
     pub more_markers: u64,
     /// Why the first object that is denied to this credential was.
     refused: Option<StoreError>,
-    /// Whether nothing could be read.
-    is_unread: bool,
+    /// Whether anything could be read.
+    has_read: bool,
 }
 
 /// Which snapshot is meant: `latest`, `latest:LABEL`, an id, or an unambiguous prefix of one.
@@ -149,20 +149,6 @@ impl FindError {
             Self::Repository(source) => source.kind(),
             Self::Empty | Self::NoLabel(_) => ErrorKind::Config,
             _ => ErrorKind::Usage,
-        }
-    }
-}
-
-impl Default for History {
-    fn default() -> Self {
-        Self {
-            labels: BTreeMap::new(),
-            planted: Vec::new(),
-            more_planted: 0,
-            markers: Vec::new(),
-            more_markers: 0,
-            refused: None,
-            is_unread: true,
         }
     }
 }
@@ -259,7 +245,7 @@ impl History {
     /// nothing: anybody who may write can have put it under a key of his own.
     fn check_rights(&mut self) -> Result<(), StoreError> {
         match self.refused.take() {
-            Some(error) if self.is_unread && self.labels.is_empty() => Err(error),
+            Some(error) if !self.has_read => Err(error),
             _ => Ok(()),
         }
     }
@@ -272,7 +258,7 @@ impl History {
                 format!("longer than a manifest may be ({bytes_max} bytes)")
             });
         }
-        self.is_unread &= value.is_none() && planted.is_empty();
+        self.has_read |= value.is_some() || !planted.is_empty();
         for (version, why) in planted {
             self.plant(key, &version, || why.to_string());
         }

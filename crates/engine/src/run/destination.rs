@@ -133,7 +133,7 @@ impl Destination {
 
     /// A segment that was put into another bucket is not asked for here.
     fn is_here(&self, segment: &Segment) -> bool {
-        self.prepared.stores.has(&segment.bucket)
+        self.prepared.repository.stores.has(&segment.bucket)
     }
 
     /// Asks the server whether a segment is locked as documents say; `None`: it is not.
@@ -142,8 +142,8 @@ impl Destination {
         segment: &Segment,
         now: DateTime<Utc>,
     ) -> Result<Option<Segment>, BackupError> {
-        let Prepared { stores, known, locks, .. } = &self.prepared;
-        let store = stores.of(&segment.bucket);
+        let Prepared { repository, known, locks, .. } = &self.prepared;
+        let store = repository.stores.of(&segment.bucket);
         let lock = match store.retention(&segment.key, &segment.version_id).await {
             Ok(lock) => lock,
             Err(StoreError::NotFound { .. }) => None,

@@ -40,8 +40,6 @@ pub(crate) struct Prepared {
     pub(crate) repository: Repository,
     /// Where this snapshot goes.
     pub(crate) store: Arc<dyn AppendStore>,
-    /// All buckets of the repository.
-    pub(super) stores: Stores,
     /// Where the writer keeps what it may not read back; absent if it may read the bucket.
     pub(super) state: Option<State>,
     pub(crate) position: Position,
@@ -98,8 +96,6 @@ pub(crate) async fn prepare(
     let known = Known::new(past.named, &plan.distrusted, plan.fresh);
     look_at_some(&repository.stores, &known, &locks, context).await?;
     Ok(Prepared {
-        // Of one that is read from a state directory, too: what is named lies in the buckets.
-        stores: stores_of(target),
         repository,
         state,
         store,
