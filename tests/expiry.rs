@@ -1,7 +1,6 @@
 //! What is no longer promised goes, and what is locked stays: on a real server whose lifecycle takes ten seconds for a day.
 
 use std::{
-    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
@@ -10,7 +9,7 @@ use chrono::{TimeDelta, Utc};
 use stonekeep_engine::{context::SystemClock, lifecycle::GRACE_DAYS};
 use stonekeep_format::Clock as _;
 
-use crate::harness::{Database, Installation, User, must, run};
+use crate::harness::{Database, Installation, User, must, run, script};
 
 /// How long expiry may take: class 1 is 10 s here, and one day more is as long.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -44,10 +43,6 @@ impl Drop for Ceph {
     fn drop(&mut self) {
         drop(run(Command::new(script("ceph.sh")).arg("down").arg(self.dir.path().join("ceph"))));
     }
-}
-
-fn script(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("servers").join(name)
 }
 
 /// Takes the 30 days that versions stay after their locks out of the rules that `init` has set.

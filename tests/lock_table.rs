@@ -1,8 +1,8 @@
 //! A server whose table of locks is too small for all tables: a server of the test's own.
 
-use std::{path::PathBuf, process::Command};
+use std::process::Command;
 
-use crate::harness::{Database, Installation, must, run, said};
+use crate::harness::{Database, Installation, must, run, said, script};
 
 struct Server {
     dir: tempfile::TempDir,
@@ -30,10 +30,6 @@ impl Drop for Server {
         let mut command = Command::new(script("postgres.sh"));
         drop(run(command.arg("down").arg(self.dir.path().join("pg")).env_remove("PG_BIN")));
     }
-}
-
-fn script(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("servers").join(name)
 }
 
 #[test]

@@ -55,6 +55,19 @@ struct World {
 }
 
 impl World {
+    /// Another database, in the same repository at the same time.
+    fn of_label(&self, label: Label) -> Self {
+        Self {
+            plan: BackupPlan { label, ..self.plan.clone() },
+            clock: Arc::clone(&self.clock),
+            store: self.store.clone(),
+            of_tiers: BTreeMap::new(),
+            context: self.context.clone(),
+            state: None,
+            genesis: None,
+        }
+    }
+
     async fn new(tiers: Vec<Tier>) -> Self {
         Self::make(tiers, false).await
     }
@@ -360,15 +373,7 @@ async fn records_of_others_and_of_other_labels_count_for_nothing() {
     let later = SnapshotId::new(at("2026-11-21T00:30:00Z"), 7);
     world.store.plant(&ObjectKey::attempt(&world.plan.label, &later), forged.into());
     world.pass(HOUR);
-    let other = World {
-        plan: BackupPlan { label, ..world.plan.clone() },
-        clock: Arc::clone(&world.clock),
-        store: world.store.clone(),
-        of_tiers: BTreeMap::new(),
-        context: world.context.clone(),
-        state: None,
-        genesis: None,
-    };
+    let other = world.of_label(label);
     other.snapshot(&["a"]).await;
     let named = other.named().await;
     assert!(named.iter().all(|segment| !stored.contains(&segment.key)));
@@ -455,15 +460,7 @@ async fn a_snapshot_that_was_sent_twice_is_one_and_what_nobody_can_read_hides_no
         let found = find(&repository, &selector).await.expect("found");
         assert_eq!(found.manifest.label, world.plan.label);
     }
-    let other = World {
-        plan: BackupPlan { label: nobody, ..world.plan.clone() },
-        clock: Arc::clone(&world.clock),
-        store: world.store.clone(),
-        of_tiers: BTreeMap::new(),
-        context: world.context.clone(),
-        state: None,
-        genesis: None,
-    };
+    let other = world.of_label(nobody);
     other.snapshot(&["a"]).await;
     world.pass(HOUR);
     assert_eq!(world.snapshot(&["a"]).await.seq, Seq(2));
