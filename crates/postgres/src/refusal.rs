@@ -58,6 +58,14 @@ impl Refusal {
         matches!(self.sqlstate.as_deref(), Some("55P03" | "40P01" | "42P01" | "3F000"))
     }
 
+    /// Whether a prepared statement was not there, or was there already: its name is this connection's alone, so two
+    /// connections have met in one server session, behind a pooler.
+    #[must_use]
+    pub fn is_of_another_session(&self) -> bool {
+        // invalid_sql_statement_name, duplicate_prepared_statement
+        matches!(self.sqlstate.as_deref(), Some("26000" | "42P05"))
+    }
+
     /// Whether a value or row was longer than the server can print: it cannot have as much memory in one piece.
     #[must_use]
     pub fn is_too_long(&self) -> bool {

@@ -38,7 +38,6 @@ pub use self::{
 use crate::{
     connect::{ConnectOptions, Session, connect},
     properties::read_properties,
-    refusal::Refusal,
     session,
     tools::ToolDirs,
 };
@@ -104,9 +103,7 @@ impl Dump {
     pub async fn finish(&self) -> Result<(), DumpError> {
         let commit = self.coordinator.session.batch_execute("COMMIT");
         let answer = tokio::time::timeout(ANSWER_DURATION_MAX, commit).await;
-        answer
-            .map_err(|_| DumpError::Silent)?
-            .map_err(|error| DumpError::Query(Refusal::told(&error)))
+        answer.map_err(|_| DumpError::Silent)?.map_err(|error| DumpError::told(&error))
     }
 }
 
@@ -216,7 +213,7 @@ async fn describe(
     assign::renumber(&mut workers, &kept);
     let large_objects = large_objects::list(&coordinator.session, &archive).await?;
     assign::assign_large_objects(&mut workers, &large_objects);
-    let database = read_properties(&coordinator.session).await.map_err(DumpError::Query)?;
+    let database = read_properties(&coordinator.session).await.map_err(DumpError::from)?;
     let (globals, more_warnings) = toc::globals(options, info).await?;
     let mut warnings = toc.warnings;
     warnings.extend(more_warnings);
@@ -226,7 +223,7 @@ async fn describe(
 /// Opens a session under the settings of a reading one.
 pub(crate) async fn reading_session(options: &ConnectOptions) -> Result<Session, DumpError> {
     let opened = connect(options).await?;
-    session::pin(&opened).await.map_err(DumpError::Query)?;
+    session::pin(&opened).await.map_err(DumpError::from)?;
     Ok(opened)
 }
 
@@ -253,7 +250,7 @@ async fn lock_and_export(
 ) -> Result<(Coordinator, Vec<SourceTable>), DumpError> {
     let listed = tables::list(free).await?;
     let session = reading_session(&options.connect).await?;
-    let failed = |error| DumpError::Query(Refusal::told(&error));
+    let failed = |error| DumpError::told(&error);
     session
         .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .await
@@ -286,10 +283,7 @@ const EXPORT: &str = "SELECT pg_catalog.pg_export_snapshot() AS snapshot, (extra
 pub(crate) async fn lock(session: &Session, names: &[&str]) -> Result<(), DumpError> {
     for batch in names.chunks(LOCK_BATCH) {
         let statement = format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE", batch.join(", ONLY "));
-        session
-            .batch_execute(&statement)
-            .await
-            .map_err(|error| DumpError::Query(Refusal::told(&error)))?;
+        session.batch_execute(&statement).await.map_err(|error| DumpError::told(&error))?;
     }
     Ok(())
 }
@@ -328,7 +322,7 @@ impl Coordinator {
         let rows = tokio::time::timeout(ANSWER_DURATION_MAX, self.session.query(WAITING, &[&pids]))
             .await
             .map_err(|_| DumpError::Silent)?
-            .map_err(|error| DumpError::Query(Refusal::told(&error)))?;
+            .map_err(|error| DumpError::told(&error))?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 }

@@ -164,7 +164,28 @@ pub enum DumpError {
     Task(#[source] tokio::task::JoinError),
 }
 
+impl From<Refusal> for DumpError {
+    fn from(refusal: Refusal) -> Self {
+        if refusal.is_of_another_session() {
+            return Self::Pooler {
+                sign: "a prepared statement of this connection is another session's",
+            };
+        }
+        Self::Query(refusal)
+    }
+}
+
 impl DumpError {
+    /// The refusal of a statement that touches rows: see [`Refusal::quiet`].
+    pub(super) fn quiet(error: &tokio_postgres::Error) -> Self {
+        Refusal::quiet(error).into()
+    }
+
+    /// The refusal of a statement that touches none: see [`Refusal::told`].
+    pub(super) fn told(error: &tokio_postgres::Error) -> Self {
+        Refusal::told(error).into()
+    }
+
     /// Returns what is in the way if it is somebody's DDL, which may be gone at the next try. pg_dump does not tell the
     /// SQLSTATE, and the server's words are in its own language; that it names the statement is pg_dump's own.
     pub(super) fn ddl(&self) -> Option<String> {

@@ -5,7 +5,7 @@ use stonekeep_format::archive::Archive;
 use tokio_postgres::{Error, binary_copy::BinaryCopyOutRow};
 
 use super::DumpError;
-use crate::{connect::Session, refusal::Refusal};
+use crate::connect::Session;
 
 /// A large object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +28,7 @@ pub(super) async fn list(
     if !archive.entries.iter().any(stonekeep_format::archive::Entry::is_large_objects) {
         return Ok(Vec::new());
     }
-    let rows =
-        session.query(LIST, &[]).await.map_err(|error| DumpError::Query(Refusal::told(&error)))?;
+    let rows = session.query(LIST, &[]).await.map_err(|error| DumpError::told(&error))?;
     let object = |row: &tokio_postgres::Row| LargeObject {
         oid: row.get("oid"),
         bytes: u64::try_from(row.get::<_, i64>("bytes")).unwrap_or(0),
@@ -63,7 +62,7 @@ impl LargeObjectPages {
     /// # Errors
     /// [`DumpError::Query`].
     pub async fn next(&mut self) -> Result<Option<(u32, u64, Vec<u8>)>, DumpError> {
-        let failed = |error: Error| DumpError::Query(Refusal::quiet(&error));
+        let failed = |error: Error| DumpError::quiet(&error);
         let Some(row) = self.stream.next().await.transpose().map_err(failed)? else {
             return Ok(None);
         };

@@ -4,10 +4,7 @@ use serde::Serialize;
 use tokio_postgres::{Row, SimpleQueryMessage};
 
 use super::{DumpError, SourceOptions, reading_session};
-use crate::{
-    connect::{ConnectOptions, Session},
-    refusal::Refusal,
-};
+use crate::connect::{ConnectOptions, Session};
 
 /// The server, as far as a dump depends on it.
 #[derive(Debug, Clone, Serialize)]
@@ -70,7 +67,7 @@ pub async fn databases(
         AND datname::text LIKE ANY ($1::text[]) AND NOT (datname::text LIKE ANY ($2::text[])) ORDER BY 1";
     let session = reading_session(connect).await?;
     let rows = session.query(LIST, &[&include, &exclude]).await;
-    let rows = rows.map_err(|error| DumpError::Query(Refusal::told(&error)))?;
+    let rows = rows.map_err(|error| DumpError::told(&error))?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
@@ -91,15 +88,7 @@ pub(super) async fn examine(
 }
 
 async fn query_one(session: &Session, sql: &str) -> Result<Row, DumpError> {
-    session.query_one(sql, &[]).await.map_err(|error| {
-        // 26000: a prepared statement that another server session made.
-        if error.code().is_some_and(|code| code.code() == "26000") {
-            return DumpError::Pooler {
-                sign: "a prepared statement was lost between two messages",
-            };
-        }
-        DumpError::Query(Refusal::told(&error))
-    })
+    session.query_one(sql, &[]).await.map_err(|error| DumpError::told(&error))
 }
 
 const SETTINGS: &str = "SELECT pg_catalog.pg_backend_pid() AS pid, current_setting('search_path') = '' AND current_setting('row_security') = 'off' \
@@ -113,7 +102,7 @@ const POOLER_LOOKS: usize = 4;
 async fn check_no_pooler(options: &SourceOptions, session: &Session) -> Result<(), DumpError> {
     check_settings_kept(session).await?;
     let other = reading_session(&options.connect).await?;
-    let failed = |error| DumpError::Query(Refusal::told(&error));
+    let failed = |error| DumpError::told(&error);
     for _ in 0..POOLER_LOOKS {
         let before = backend(session).await?;
         other.batch_execute("BEGIN").await.map_err(failed)?;
@@ -132,7 +121,7 @@ async fn check_no_pooler(options: &SourceOptions, session: &Session) -> Result<(
 /// moment a pooler gives others another session.
 async fn backend(session: &Session) -> Result<String, DumpError> {
     let answer = session.simple_query("SELECT pg_catalog.pg_backend_pid()").await;
-    let messages = answer.map_err(|error| DumpError::Query(Refusal::told(&error)))?;
+    let messages = answer.map_err(|error| DumpError::told(&error))?;
     let pid = messages.iter().find_map(|message| match message {
         SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
         _ => None,
@@ -183,7 +172,7 @@ async fn read_info(session: &Session) -> Result<SourceInfo, DumpError> {
             &[&KEPT_SETTINGS.as_slice()],
         )
         .await
-        .map_err(|error| DumpError::Query(Refusal::told(&error)))?;
+        .map_err(|error| DumpError::told(&error))?;
     Ok(SourceInfo {
         server_version_num: row.get("version_num"),
         server_version: row.get("version"),
@@ -256,10 +245,7 @@ async fn check_lock_table(session: &Session) -> Result<(), DumpError> {
 
 async fn check_rights(session: &Session, role: &str) -> Result<(), DumpError> {
     let objects = |sql: &'static str| async move {
-        let rows = session
-            .query(sql, &[])
-            .await
-            .map_err(|error| DumpError::Query(Refusal::told(&error)))?;
+        let rows = session.query(sql, &[]).await.map_err(|error| DumpError::told(&error))?;
         Ok::<Vec<String>, DumpError>(rows.iter().map(|row| row.get(0)).collect())
     };
     let role = || role.to_owned();

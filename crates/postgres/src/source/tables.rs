@@ -10,7 +10,7 @@ use stonekeep_format::{
 use tokio_postgres::Row;
 
 use super::DumpError;
-use crate::{connect::Session, refusal::Refusal};
+use crate::connect::Session;
 
 /// A table with rows of its own.
 #[derive(Debug, Clone)]
@@ -116,8 +116,7 @@ const LIST: &str = "SELECT c.oid, n.nspname::text AS schema, c.relname::text AS 
 
 /// Lists the tables that `session` sees.
 pub(super) async fn list(session: &Session) -> Result<Vec<SourceTable>, DumpError> {
-    let rows =
-        session.query(LIST, &[]).await.map_err(|error| DumpError::Query(Refusal::told(&error)))?;
+    let rows = session.query(LIST, &[]).await.map_err(|error| DumpError::told(&error))?;
     rows.iter().map(table).collect()
 }
 

@@ -10,7 +10,7 @@ use super::{
     DumpError, LargeObject, LargeObjectPages, Rows, SourceInfo, SourceOptions, SourceTable, Unit,
     lock, preflight, reading_session,
 };
-use crate::{connect::Session, refusal::Refusal, sql::literal};
+use crate::{connect::Session, sql::literal};
 
 /// A reading session and its plan.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl Worker {
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
             literal(snapshot)
         );
-        let failed = |error| DumpError::Query(Refusal::told(&error));
+        let failed = |error| DumpError::told(&error);
         session.batch_execute(&import).await.map_err(failed)?;
         lock(&session, tables).await?;
         preflight::same_server(&session, info).await?;
@@ -55,7 +55,7 @@ impl Worker {
         table: &SourceTable,
         pages: Option<PageRange>,
     ) -> Result<Rows, DumpError> {
-        let failed = |error| DumpError::Query(Refusal::quiet(&error));
+        let failed = |error| DumpError::quiet(&error);
         let stream = self.session.copy_out(table.copy_out(pages).as_str()).await.map_err(failed)?;
         Ok(Rows::new(stream, table.display_name()))
     }
@@ -89,7 +89,7 @@ impl Worker {
              TO STDOUT (FORMAT binary)",
             list.join(",")
         );
-        let failed = |error| DumpError::Query(Refusal::quiet(&error));
+        let failed = |error| DumpError::quiet(&error);
         let stream = self.session.copy_out(statement.as_str()).await.map_err(failed)?;
         let pages = BinaryCopyOutStream::new(stream, &[Type::OID, Type::INT4, Type::BYTEA]);
         let pages: Pin<Box<BinaryCopyOutStream>> = Box::pin(pages);
@@ -101,9 +101,6 @@ impl Worker {
     /// # Errors
     /// [`DumpError::Query`].
     pub async fn finish(self) -> Result<(), DumpError> {
-        self.session
-            .batch_execute("COMMIT")
-            .await
-            .map_err(|error| DumpError::Query(Refusal::told(&error)))
+        self.session.batch_execute("COMMIT").await.map_err(|error| DumpError::told(&error))
     }
 }
