@@ -346,10 +346,11 @@ impl Installation {
         command
     }
 
-    /// Takes a snapshot that must succeed.
-    pub(crate) fn backup(&self) {
+    /// Takes a snapshot that must succeed, and returns what was said.
+    pub(crate) fn backup(&self) -> String {
         let output = run(&mut self.daemon(&["backup"]));
         assert!(output.status.success(), "backup: {}", said(&output));
+        said(&output)
     }
 
     /// Restores the newest snapshot; it must succeed.

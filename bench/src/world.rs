@@ -296,7 +296,13 @@ fn contents(run: &Run, segments: Vec<Copies>, database: &Database) -> Contents {
             warnings: Vec::new(),
         },
         segments,
-        tables: vec![TableTotals { name, rows, plain_bytes: rows * 100, slice_pages: None }],
+        tables: vec![TableTotals {
+            name,
+            rows,
+            plain_bytes: rows * 100,
+            slice_pages: None,
+            binary: false,
+        }],
         totals: Totals { tables: 1, rows, ..Totals::default() },
         versions: Versions {
             stonekeep: env!("CARGO_PKG_VERSION").to_owned(),

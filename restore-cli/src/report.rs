@@ -149,6 +149,13 @@ pub(crate) fn show(report: &ShowReport) -> Vec<String> {
             format!("{kind}: {}, {} as stored", count(sums.segments), bytes(sums.sealed_bytes)),
         ));
     }
+    if totals.binary_tables > 0 {
+        let tables = count(totals.binary_tables);
+        facts.push((
+            "in binary",
+            format!("{tables} of the tables, for a row longer than text can be: restored by restore and by pg_restore -d, not through a script for psql"),
+        ));
+    }
     if let Some(locks) = &report.locks {
         let mode = if locks.all_compliance { "COMPLIANCE" } else { "not all COMPLIANCE" };
         let (first, last) = (time(locks.first.retain_until), time(locks.last.retain_until));

@@ -111,9 +111,9 @@ async fn read(
     let plan = run.plan();
     phase(context, Phase::Snapshot, None);
     let failed = |source| BackupError::Source { label: plan.label.clone(), source };
-    let slices = run.previous_slices();
+    let tables = run.previous_tables();
     let previous =
-        |schema: &[u8], name: &[u8]| slices.get(&run.keyer().table_name(schema, name)).copied();
+        |schema: &[u8], name: &[u8]| tables.get(&run.keyer().table_name(schema, name)).copied();
     let dump = source::begin(source, &previous, context.cancel.clone()).await.map_err(failed)?;
     for warning in &dump.warnings {
         context.warn(format!("pg_dump: {warning}"));

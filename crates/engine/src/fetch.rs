@@ -8,7 +8,7 @@ mod sealed;
 mod staging;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,7 +19,7 @@ use futures_util::{StreamExt as _, pin_mut};
 use serde::Serialize;
 use stonekeep_format::{
     ErrorKind,
-    archive::{Archive, ArchiveError, COPY_TAIL, large_object_member},
+    archive::{Archive, ArchiveError, RowFormat, large_object_member},
     catalog::Catalog,
     codec::Identities,
     ids::{Label, MemberName, SnapshotId},
@@ -271,8 +271,11 @@ fn check_archive(
             wanted.insert(member.to_string());
         }
     }
+    let formats: BTreeMap<i32, RowFormat> =
+        toc.entries.iter().map(|entry| (entry.dump_id, entry.row_format())).collect();
     for table in &catalog.tables {
-        let bytes = table.digest.bytes.saturating_add(COPY_TAIL.len() as u64);
+        let format = formats.get(&table.dump_id).copied().unwrap_or_default();
+        let bytes = format.member_bytes(table.digest.bytes);
         match staging.bytes_of(table.member.as_str()) {
             Some(found) if found == bytes => {}
             Some(found) => {

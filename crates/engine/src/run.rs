@@ -26,6 +26,7 @@ use chrono_tz::Tz;
 use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use serde::Serialize;
 use stonekeep_format::{
+    archive::RowFormat,
     codec::{Recipients, SegmentKeyer, seal},
     ids::{ChainId, Label, MemberName, Nonce, SegmentId, Seq, SnapshotId},
     inventory::{Segment, SegmentKind, TableTotals},
@@ -34,6 +35,7 @@ use stonekeep_format::{
     slicer::HEAP_SLICE_PAGES,
     tier::Tier,
 };
+use stonekeep_postgres::source::PreviousTable;
 use stonekeep_store::AppendStore;
 
 pub(crate) use self::attempt::{RUNNING, chain_of};
@@ -209,13 +211,18 @@ impl Run {
         &self.0.keyer
     }
 
-    /// Returns the pages of each table's slices in the last snapshot that is known, by its keyed name.
+    /// Returns what each table's last snapshot keeps for this one, by its keyed name. A fresh run keeps no format: it tries
+    /// text again.
     #[must_use]
-    pub fn previous_slices(&self) -> BTreeMap<Nonce, u32> {
+    pub fn previous_tables(&self) -> BTreeMap<Nonce, PreviousTable> {
         let baseline = self.0.destinations.iter().find_map(|each| each.prepared.baseline.as_ref());
         let tables = baseline.map_or(&[][..], |(_, tables)| tables);
-        let pages = |table: &TableTotals| table.slice_pages.unwrap_or(HEAP_SLICE_PAGES);
-        tables.iter().map(|table| (table.name, pages(table))).collect()
+        let is_binary = |table: &TableTotals| table.binary && !self.plan().fresh;
+        let previous = |table: &TableTotals| PreviousTable {
+            slice_pages: table.slice_pages.unwrap_or(HEAP_SLICE_PAGES),
+            format: if is_binary(table) { RowFormat::Binary } else { RowFormat::Text },
+        };
+        tables.iter().map(|table| (table.name, previous(table))).collect()
     }
 
     fn alive(&self) -> impl Iterator<Item = &Destination> {

@@ -38,15 +38,12 @@ use std::{
 pub use entry::{Entry, Section};
 pub use header::{ArchiveVersion, Compression, Header};
 pub use member::{
-    large_object_member, large_objects_toc_line, large_objects_toc_member, table_member,
+    Ends, RowFormat, large_object_member, large_objects_toc_line, large_objects_toc_member,
+    table_member,
 };
 use primitive::{Input, put_int};
 
 use crate::{ErrorKind, ids::MemberName};
-
-/// What follows the last row of a table's data file in an archive: COPY's end mark, and the two empty lines with which
-/// pg_dump parts it from the next statement of a script.
-pub const COPY_TAIL: &[u8] = b"\\.\n\n\n";
 
 /// The longest string read, in bytes: 64 MiB. The longest in practice are the bodies of functions and views.
 pub const STRING_BYTES_MAX: usize = 64 << 20;

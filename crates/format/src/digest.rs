@@ -9,7 +9,8 @@
 //! `key` is the catalog's 32 bytes; all integers are unsigned and little-endian; `derive_key` is BLAKE3's mode of that name.
 //! ```text
 //! row secret    = the first 192 bytes of derive_key("stonekeep format 1 row digest", key)
-//! row hash      = XXH3-128(line, with the row secret); line is one line of COPY TO in text format, its newline included
+//! row hash      = XXH3-128(line, with the row secret); line is one line of COPY TO in text format, its newline included,
+//!                 or one tuple of its binary format
 //! row digest    = rows:  the number of lines                                  mod 2^64
 //!                 bytes: the sum of the lines' lengths                        mod 2^64
 //!                 sum:   the sum of the lines' row hashes as integers         mod 2^128
@@ -105,7 +106,7 @@ impl RowDigest {
     }
 }
 
-/// Takes the digest of rows, one line at a time.
+/// Takes the digest of rows, one line (or tuple) at a time.
 #[derive(Clone)]
 pub struct RowDigester {
     secret: [u8; SECRET_BYTES],

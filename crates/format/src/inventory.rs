@@ -102,12 +102,15 @@ pub struct TableTotals {
     pub name: crate::ids::Nonce,
     /// Its rows.
     pub rows: u64,
-    /// Bytes of COPY text.
+    /// Bytes of COPY.
     pub plain_bytes: u64,
     /// The pages of its slices, if they have more than [`HEAP_SLICE_PAGES`](crate::slicer::HEAP_SLICE_PAGES): the next
     /// snapshot cuts at the same ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slice_pages: Option<u32>,
+    /// Whether its rows are in COPY's binary format: the next snapshot begins so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub binary: bool,
 }
 
 /// Why an inventory cannot be used.

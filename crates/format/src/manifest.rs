@@ -121,6 +121,9 @@ pub struct InventoryRef {
 pub struct Totals {
     /// Tables with data entries.
     pub tables: u64,
+    /// Those of them whose rows are in COPY's binary format.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub binary_tables: u64,
     /// Rows of all tables.
     pub rows: u64,
     /// Large objects.
@@ -133,6 +136,11 @@ pub struct Totals {
     pub sealed_bytes: u64,
     /// Bytes of those that this run put (the others were there already).
     pub put_bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The software that made a snapshot.

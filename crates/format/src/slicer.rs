@@ -7,7 +7,7 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_secret;
 
-use crate::archive::COPY_TAIL;
+use crate::archive::RowFormat;
 
 /// The pages of a heap in one slice: 1024, which are 8 MiB of PostgreSQL's usual 8 KiB pages.
 ///
@@ -133,6 +133,10 @@ pub enum CutRule {
     ByContent(CutKey),
 }
 
+/// Room that is kept for what follows the last row of a member: what is longer (the head of a binary one) is taken off
+/// `bytes_max` by the caller.
+const TAIL_BYTES: usize = RowFormat::Text.tail().len();
+
 /// Decides between which rows of a stream one slice ends and the next begins.
 #[derive(Debug)]
 pub struct Cutter {
@@ -145,8 +149,8 @@ pub struct Cutter {
 }
 
 impl Cutter {
-    /// Begins a stream, and its first slice. `bytes_max` is [`slice_bytes_max`]; room for [`COPY_TAIL`], which ends the last
-    /// slice of a member, is kept within it.
+    /// Begins a stream, and its first slice. `bytes_max` is [`slice_bytes_max`]; room for the tail of text
+    /// rows, which ends the last slice of a member, is kept within it.
     #[must_use]
     pub const fn new(rule: CutRule, bytes_max: usize) -> Self {
         Self { rule, bytes_max, bytes: 0, ended: false }
@@ -157,7 +161,7 @@ impl Cutter {
     /// The first row never does: the stream's first slice is open already. A row larger than the limit stands alone.
     pub fn begins_slice(&mut self, row: &[u8]) -> bool {
         let with_row = self.bytes.saturating_add(row.len());
-        let too_large = with_row.saturating_add(COPY_TAIL.len()) > self.bytes_max;
+        let too_large = with_row.saturating_add(TAIL_BYTES) > self.bytes_max;
         let begins = self.bytes > 0 && (self.ended || too_large);
         self.bytes = if begins { row.len() } else { with_row };
         self.ended = self.ends_slice(row);
@@ -209,7 +213,7 @@ mod tests {
         let slices = slices(rows, rule, max);
         assert_eq!(slices.concat(), rows);
         for slice in &slices {
-            assert!(slice.len() <= 1 || row_bytes(slice) + COPY_TAIL.len() <= max);
+            assert!(slice.len() <= 1 || row_bytes(slice) + TAIL_BYTES <= max);
             assert!(!slice.is_empty() || rows.is_empty());
         }
     }
@@ -224,14 +228,14 @@ mod tests {
         #[test]
         fn slices_at_most_are_as_large_as_can_be(rows in rows(), max in 1usize..400) {
             for pair in slices(&rows, CutRule::AtMost, max).windows(2) {
-                prop_assert!(row_bytes(&pair[0]) + pair[1][0].len() + COPY_TAIL.len() > max);
+                prop_assert!(row_bytes(&pair[0]) + pair[1][0].len() + TAIL_BYTES > max);
             }
         }
 
         #[test]
         fn slices_by_content_are_not_too_small(rows in rows(), max in 40usize..400) {
             for pair in slices(&rows, by_content(), max).windows(2) {
-                let grown = row_bytes(&pair[0]) + pair[1][0].len() + COPY_TAIL.len();
+                let grown = row_bytes(&pair[0]) + pair[1][0].len() + TAIL_BYTES;
                 prop_assert!(row_bytes(&pair[0]) >= max / 4 || grown > max);
             }
         }

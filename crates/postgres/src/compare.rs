@@ -3,10 +3,9 @@
 //! Rows are printed by COPY under the same rules as when they were dumped and folded into the same digests; sequences,
 //! indexes, constraints and materialized views are listed. The comparison itself is the engine's. This only reads.
 
-use futures_util::TryStreamExt as _;
 use stonekeep_format::{
     ErrorKind,
-    archive::Archive,
+    archive::{Archive, RowFormat},
     catalog::{SequenceValue, Text},
     digest::{ContentDigester, LargeObjectDigest, RowDigest, RowDigestKey, RowDigester},
 };
@@ -16,7 +15,9 @@ use crate::{
     connect::{ConnectError, ConnectOptions, connect},
     load::{CopyStatement, LoadError, Pins, archive_encoding, utf8_statement},
     refusal::Refusal,
+    rows::{Rows, RowsError},
     session::Session,
+    sql::literal,
 };
 
 /// Why a database could not be read back.
@@ -34,6 +35,9 @@ pub enum CompareError {
         /// The server's refusal.
         refusal: Refusal,
     },
+    /// Rows did not come.
+    #[error("cannot read rows back for comparison")]
+    Rows(#[from] RowsError),
     /// A table's name or statement cannot be used.
     #[error("cannot say which rows to compare")]
     Statement(#[source] LoadError),
@@ -46,6 +50,7 @@ impl CompareError {
         match self {
             Self::Connect(error) => error.kind(),
             Self::Refused { refusal, .. } => refusal.kind(),
+            Self::Rows(error) => error.kind(),
             Self::Statement(error) => error.kind(),
         }
     }
@@ -105,13 +110,27 @@ impl Comparer {
         let select =
             utf8_statement(&self.session, table.select(condition), &self.encoding, table).await;
         let select = select.map_err(CompareError::Statement)?;
-        let sql = format!("COPY ({select}) TO STDOUT WITH (ENCODING '{}')", self.encoding);
         let refused = || CompareError::refused(format!("table {}", table.table()));
-        let mut rows = std::pin::pin!(self.session.copy_out(&sql).await.map_err(refused())?);
+        let format = table.format();
+        let encoding = literal(&self.encoding);
+        let options = match format {
+            RowFormat::Text => format!("ENCODING {encoding}"),
+            // Their texts are in the client's encoding, whatever COPY is told.
+            RowFormat::Binary => {
+                let set = format!("SET client_encoding TO {encoding}");
+                self.session.batch_execute(&set).await.map_err(refused())?;
+                "FORMAT binary".to_owned()
+            }
+        };
+        let sql = format!("COPY ({select}) TO STDOUT WITH ({options})");
+        let stream = self.session.copy_out(&sql).await.map_err(refused())?;
+        let mut rows = Rows::new(stream, table.table().to_owned(), format);
         let mut digester = RowDigester::new(key);
-        // The server sends each row as one message, its newline included.
-        while let Some(line) = rows.try_next().await.map_err(refused())? {
-            digester.add(&line);
+        while let Some(row) = rows.next().await? {
+            digester.add(&row);
+        }
+        if format == RowFormat::Binary {
+            self.session.batch_execute("SET client_encoding TO 'UTF8'").await.map_err(refused())?;
         }
         Ok(digester.finish())
     }

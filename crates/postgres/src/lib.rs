@@ -9,6 +9,7 @@ pub mod connect;
 pub mod load;
 pub mod properties;
 pub mod refusal;
+pub mod rows;
 pub mod session;
 pub mod source;
 pub mod sql;

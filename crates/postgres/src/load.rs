@@ -17,7 +17,7 @@ mod select;
 
 pub(crate) use copy::utf8_statement;
 pub use copy::{
-    CopyIn, CopyStatement, LARGE_OBJECT_WRITE_BYTES_MAX, Loader, analyze, rows_without_tail,
+    CopyIn, CopyStatement, LARGE_OBJECT_WRITE_BYTES_MAX, Loader, analyze, rows_of_slice,
 };
 pub use error::LoadError;
 pub use list::{Pass, Step, archive_encoding, load_order, pass_list, steps};

@@ -9,7 +9,6 @@ mod assign;
 mod error;
 mod large_objects;
 mod preflight;
-mod rows;
 mod tables;
 mod toc;
 mod worker;
@@ -30,8 +29,7 @@ pub use self::{
     error::DumpError,
     large_objects::{LargeObject, LargeObjectPages},
     preflight::{SourceInfo, databases, preflight},
-    rows::Rows,
-    tables::SourceTable,
+    tables::{PreviousTable, SourceTable},
     toc::check_readable,
     worker::Worker,
 };
@@ -107,8 +105,8 @@ impl Dump {
     }
 }
 
-/// Returns the pages of a table's slices in the last snapshot, by schema and name.
-pub type PreviousSlices<'p> = dyn Fn(&[u8], &[u8]) -> Option<u32> + Sync + 'p;
+/// Returns what is kept from a table's last snapshot, by schema and name.
+pub type PreviousTables<'p> = dyn Fn(&[u8], &[u8]) -> Option<PreviousTable> + Sync + 'p;
 
 /// Locks, exports, reads the table of contents. Nothing was written anywhere when it returns.
 ///
@@ -116,7 +114,7 @@ pub type PreviousSlices<'p> = dyn Fn(&[u8], &[u8]) -> Option<u32> + Sync + 'p;
 /// [`DumpError`].
 pub async fn begin(
     options: &SourceOptions,
-    previous: &PreviousSlices<'_>,
+    previous: &PreviousTables<'_>,
     cancel: CancellationToken,
 ) -> Result<Dump, DumpError> {
     tokio::select! {
@@ -127,7 +125,7 @@ pub async fn begin(
 
 async fn begin_uncancelled(
     options: &SourceOptions,
-    previous: &PreviousSlices<'_>,
+    previous: &PreviousTables<'_>,
 ) -> Result<Dump, DumpError> {
     let free = reading_session(&options.connect).await?;
     let info = preflight::examine(options, &free).await?;
@@ -150,13 +148,13 @@ async fn begin_uncancelled(
 /// One try: all locks, the snapshot, the workers, the table of contents.
 async fn try_begin(
     options: &SourceOptions,
-    previous: &PreviousSlices<'_>,
+    previous: &PreviousTables<'_>,
     free: &Session,
     info: &SourceInfo,
 ) -> Result<Dump, DumpError> {
     let (coordinator, mut listed) = lock_and_export(options, free, info).await?;
     for table in &mut listed {
-        table.keep_slices(previous(&table.schema, &table.name));
+        table.keep(previous(&table.schema, &table.name));
     }
     // From here on somebody may wait for our locks.
     let contents = tokio::select! {

@@ -2,6 +2,7 @@
 //! rows are stored.
 
 use stonekeep_format::{
+    archive::RowFormat,
     catalog::{Catalog, LargeObjects, Server, SlicedObject, Table, Text},
     digest::RowDigest,
     ids::RepositoryId,
@@ -192,10 +193,15 @@ fn catalog_large_objects(copied: &Copied, listed: &Listed) -> LargeObjects {
 fn totals(copied: &Copied) -> Totals {
     Totals {
         tables: copied.dump.tables.len() as u64,
+        binary_tables: copied.dump.tables.iter().filter(|table| is_binary(table)).count() as u64,
         rows: copied.rows.values().map(|digest| digest.rows).sum(),
         large_objects: copied.large_objects.objects,
         ..Totals::default()
     }
+}
+
+fn is_binary(table: &source::SourceTable) -> bool {
+    table.format == RowFormat::Binary
 }
 
 fn versions(copied: &Copied) -> Versions {
@@ -212,7 +218,8 @@ fn table_totals(run: &Run, copied: &Copied) -> Vec<TableTotals> {
         let digest = copied.rows.get(&at).unwrap_or(&none);
         let name = run.keyer().table_name(&table.schema, &table.name);
         let slice_pages = Some(table.slice_pages).filter(|pages| *pages > HEAP_SLICE_PAGES);
-        TableTotals { name, rows: digest.rows, plain_bytes: digest.bytes, slice_pages }
+        let (rows, plain_bytes) = (digest.rows, digest.bytes);
+        TableTotals { name, rows, plain_bytes, slice_pages, binary: is_binary(table) }
     };
     copied.dump.tables.iter().enumerate().map(table).collect()
 }

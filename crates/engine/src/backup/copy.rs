@@ -1,13 +1,21 @@
 //! The workers: each reads the tables it holds the locks of, in the order of its plan, and stores what it reads.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use bytes::Bytes;
 use stonekeep_format::{
-    archive::COPY_TAIL,
+    archive::{Ends, RowFormat},
     digest::{LargeObjectDigest, RowDigest, RowDigestKey, RowDigester},
     slicer::{CutKey, CutRule, PageRange},
 };
-use stonekeep_postgres::source::{Dump, DumpError, SourceTable, Unit, Worker};
+use stonekeep_postgres::{
+    rows::Rows,
+    source::{Dump, DumpError, SourceTable, Unit, Worker},
+};
 use tokio::task::JoinSet;
 
 use super::{
@@ -46,13 +54,15 @@ pub(super) struct Shared {
     cut_key: CutKey,
     pub(super) budget: Budget,
     pub(super) context: Context,
+    /// The tables that a worker has begun to read in binary, whole, since a row of theirs is too long for text.
+    turned: Mutex<BTreeSet<usize>>,
 }
 
 /// What one worker has done.
 #[derive(Debug, Default)]
 struct Done {
     segments: Vec<(Slot, Copies)>,
-    rows: Vec<(usize, RowDigest)>,
+    rows: Vec<((usize, RowFormat), RowDigest)>,
     large_objects: LargeObjectDigest,
 }
 
@@ -71,6 +81,7 @@ pub(super) async fn copy(
         cut_key: CutKey::derive(&plan.signer.derive_secret(CUT_CONTEXT)),
         budget: Budget::new(plan.memory_budget_bytes),
         context: context.clone(),
+        turned: Mutex::default(),
     });
     let mut running = JoinSet::new();
     for worker in std::mem::take(&mut dump.workers) {
@@ -83,6 +94,7 @@ pub(super) async fn copy(
         large_objects: LargeObjectDigest::default(),
         dump,
     };
+    let mut rows: BTreeMap<(usize, RowFormat), RowDigest> = BTreeMap::new();
     let recording = async {
         // Never ends.
         loop {
@@ -95,8 +107,8 @@ pub(super) async fn copy(
             let done = done.map_err(BackupError::Task)??;
             copied.segments.extend(done.segments);
             for (table, digest) in done.rows {
-                let rows = copied.rows.entry(table).or_default();
-                *rows = rows.merge(digest);
+                let sum = rows.entry(table).or_default();
+                *sum = sum.merge(digest);
             }
             copied.large_objects = copied.large_objects.merge(done.large_objects);
         }
@@ -107,7 +119,36 @@ pub(super) async fn copy(
         lost = copied.dump.lost() => return Err(shared.failed(lost)),
         never = recording => never,
     }
+    for table in shared.turned() {
+        copied.dump.tables[table].format = RowFormat::Binary;
+    }
+    copied.keep_formats(rows)?;
     Ok(copied)
+}
+
+impl Copied {
+    /// Keeps, of a table that was turned to binary on the way, what was read in binary; and has the table of contents say so
+    /// of every table that is in binary.
+    fn keep_formats(
+        &mut self,
+        rows: BTreeMap<(usize, RowFormat), RowDigest>,
+    ) -> Result<(), BackupError> {
+        let Dump { tables, archive, .. } = &mut self.dump;
+        self.segments.retain(|slot, _| match slot {
+            Slot::Table { table, format, .. } => *format == tables[*table].format,
+            _ => true,
+        });
+        let kept = rows.into_iter().filter(|((table, format), _)| *format == tables[*table].format);
+        self.rows = kept.map(|((table, _), digest)| (table, digest)).collect();
+        let is_binary = |table: &&SourceTable| table.format == RowFormat::Binary;
+        let binary: BTreeSet<i32> =
+            tables.iter().filter(is_binary).map(|table| table.dump_id).collect();
+        let failed = |error| BackupError::Internal(format!("cannot write toc.dat: {error}"));
+        let entries = archive.entries.iter_mut();
+        entries
+            .filter(|entry| binary.contains(&entry.dump_id))
+            .try_for_each(|entry| entry.load_in_binary().map_err(failed))
+    }
 }
 
 async fn work(
@@ -163,36 +204,89 @@ impl Shared {
         uploads: &mut Uploads,
         done: &mut Done,
     ) -> Result<(), BackupError> {
-        let Part { table: index, pages, last } = part;
+        let index = part.table;
         let table = &self.tables[index];
         self.context.tell(Event::TableStarted { table: table.display_name() });
-        let reads: Vec<Option<PageRange>> =
-            pages.map_or_else(|| vec![None], |pages| pages.into_iter().map(Some).collect());
+        let (format, digest) = match self.part(worker, &part, table.format, uploads).await {
+            Ok(digest) => (table.format, digest),
+            Err(error) => {
+                let pages = part.pages.map(|_| table.ranges());
+                let whole = Part { table: index, pages, last: true };
+                match self.in_binary(worker, &whole, error, uploads).await? {
+                    Some(digest) => (RowFormat::Binary, digest),
+                    None => return Ok(()),
+                }
+            }
+        };
+        self.note((index, format), digest, done);
+        Ok(())
+    }
+
+    /// Reads the ranges of a part, one COPY each.
+    async fn part(
+        &self,
+        worker: &mut Worker,
+        part: &Part,
+        format: RowFormat,
+        uploads: &mut Uploads,
+    ) -> Result<RowDigest, BackupError> {
+        let reads: Vec<Option<PageRange>> = match &part.pages {
+            None => vec![None],
+            Some(pages) => pages.iter().copied().map(Some).collect(),
+        };
         let last_read = reads.len().saturating_sub(1);
         let mut total = RowDigest::default();
         for (at, read) in reads.into_iter().enumerate() {
-            let ends_member = last && at == last_read;
-            total = total.merge(self.slices(worker, index, read, ends_member, uploads).await?);
+            let page = read.map_or(0, |range| range.start);
+            let ends = Ends { first: page == 0, last: part.last && at == last_read };
+            let member = self.tables[part.table].member.clone();
+            let target = Target { table: part.table, member, format, page, ends };
+            total = total.merge(self.slices(worker, target, read, uploads).await?);
         }
-        done.rows.push((index, total));
-        let event =
-            Event::TableDone { table: table.display_name(), rows: total.rows, bytes: total.bytes };
-        self.context.tell(event);
-        Ok(())
+        Ok(total)
+    }
+
+    /// After a COPY of a table in text was refused for the length of a row: reads the whole table in binary, which is half as
+    /// long. None if another worker, which has met such a row in its own part of the table, does so.
+    async fn in_binary(
+        &self,
+        worker: &mut Worker,
+        whole: &Part,
+        refused: BackupError,
+        uploads: &mut Uploads,
+    ) -> Result<Option<RowDigest>, BackupError> {
+        let table = &self.tables[whole.table];
+        let source = match refused {
+            BackupError::Source { source, .. } if source.is_too_long() => source,
+            other => return Err(other),
+        };
+        worker.turn_to_binary(table, source).await.map_err(|error| self.failed(error))?;
+        let is_first =
+            self.turned.lock().unwrap_or_else(PoisonError::into_inner).insert(whole.table);
+        if !is_first {
+            return Ok(None);
+        }
+        let name = table.display_name();
+        self.context.warn(format!(
+            "a row of {name} has no text of less than 1 GB: the table is stored in binary"
+        ));
+        self.part(worker, whole, RowFormat::Binary, uploads).await.map(Some)
+    }
+
+    fn turned(&self) -> BTreeSet<usize> {
+        self.turned.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// One COPY, cut into slices.
     async fn slices(
         &self,
         worker: &mut Worker,
-        index: usize,
+        target: Target,
         read: Option<PageRange>,
-        ends_member: bool,
         uploads: &mut Uploads,
     ) -> Result<RowDigest, BackupError> {
-        let table = &self.tables[index];
-        let page = read.map_or(0, |range| range.start);
-        let target = Target { table: index, member: table.member.clone(), page };
+        let table = &self.tables[target.table];
+        let format = target.format;
         let rule = match read {
             Some(_) => CutRule::AtMost,
             None => CutRule::ByContent(self.cut_key.clone()),
@@ -201,19 +295,40 @@ impl Shared {
         let mut slicer =
             Slicer::new(target, (rule, bytes_max), &self.key, &self.budget, &self.context);
         slicer.begin().await;
-        let mut rows = worker.copy_rows(table, read).await.map_err(|error| self.failed(error))?;
-        loop {
-            match rows.next().await {
-                Ok(Some(line)) => slicer.row(&line, uploads).await?,
-                Ok(None) => break,
-                Err(error) => return Err(self.failed(worker.explain(table, error).await)),
-            }
+        let mut rows = self.rows(worker, table, read, format).await?;
+        while let Some(row) = self.next(worker, table, format, &mut rows).await? {
+            slicer.row(&row, uploads).await?;
         }
-        let mut sliced = slicer.finish();
-        if ends_member {
-            sliced.end_member();
+        slicer.finish().put(uploads)
+    }
+
+    async fn rows(
+        &self,
+        worker: &mut Worker,
+        table: &SourceTable,
+        read: Option<PageRange>,
+        format: RowFormat,
+    ) -> Result<Rows, BackupError> {
+        worker.copy_rows(table, read, format).await.map_err(|error| self.failed(error))
+    }
+
+    /// Returns the next row. One that is too long even in binary is named.
+    async fn next(
+        &self,
+        worker: &mut Worker,
+        table: &SourceTable,
+        format: RowFormat,
+        rows: &mut Rows,
+    ) -> Result<Option<Bytes>, BackupError> {
+        let error = match rows.next().await {
+            Ok(row) => return Ok(row),
+            Err(error) => DumpError::from(error),
+        };
+        if format == RowFormat::Binary && error.is_too_long() {
+            let why = "there, too, the row is longer than 1 GB".to_owned();
+            return Err(self.failed(worker.too_large(table, error, why).await));
         }
-        sliced.put(uploads)
+        Err(self.failed(error))
     }
 
     /// Stores a group of small tables as one pack, as a rule; a table that turns out larger than its pages promised is read
@@ -229,17 +344,20 @@ impl Shared {
         for &index in tables {
             let table = &self.tables[index];
             self.context.tell(Event::TableStarted { table: table.display_name() });
+            let whole = Part { table: index, pages: None, last: true };
             loop {
                 if let Some((content, digest)) = self.whole(worker, table, packer.room()).await? {
                     packer.append_table(index, &table.member, &content)?;
-                    self.note(table, index, digest, done);
+                    let RowDigest { rows, bytes, .. } = digest;
+                    self.context.tell(Event::Progress { bytes, rows });
+                    self.note((index, table.format), digest, done);
                     break;
                 }
                 let was_empty = packer.is_empty();
                 packer.put(Slot::Tables, uploads)?;
                 if was_empty {
-                    let digest = self.slices(worker, index, None, true, uploads).await?;
-                    self.note(table, index, digest, done);
+                    let digest = self.part(worker, &whole, table.format, uploads).await?;
+                    self.note((index, table.format), digest, done);
                     packer = Packer::begin(&self.budget).await;
                     break;
                 }
@@ -249,38 +367,33 @@ impl Shared {
         packer.put(Slot::Tables, uploads)
     }
 
-    fn note(&self, table: &SourceTable, index: usize, digest: RowDigest, done: &mut Done) {
-        done.rows.push((index, digest));
-        let RowDigest { rows, bytes, .. } = digest;
-        self.context.tell(Event::Progress { bytes, rows });
-        self.context.tell(Event::TableDone { table: table.display_name(), rows, bytes });
+    fn note(&self, table: (usize, RowFormat), digest: RowDigest, done: &mut Done) {
+        done.rows.push((table, digest));
+        let (table, RowDigest { rows, bytes, .. }) = (self.tables[table.0].display_name(), digest);
+        self.context.tell(Event::TableDone { table, rows, bytes });
     }
 
-    /// Reads a whole table, tail included, if it is at most `room` bytes long. A longer one is read to its end and forgotten,
-    /// so that the connection is free again.
+    /// Reads a whole table, both ends of its member included, if it is at most `room` bytes long. A longer one is read to its
+    /// end and forgotten, so that the connection is free again.
     async fn whole(
         &self,
         worker: &mut Worker,
         table: &SourceTable,
         room: u64,
     ) -> Result<Option<(Vec<u8>, RowDigest)>, BackupError> {
+        let format = table.format;
         let mut digester = RowDigester::new(&self.key);
-        let mut content = Vec::new();
+        let mut content = format.head().to_vec();
         let mut fits = true;
-        let mut rows = worker.copy_rows(table, None).await.map_err(|error| self.failed(error))?;
-        loop {
-            let line = match rows.next().await {
-                Ok(Some(line)) => line,
-                Ok(None) => break,
-                Err(error) => return Err(self.failed(worker.explain(table, error).await)),
-            };
-            fits = fits && (content.len() + line.len() + COPY_TAIL.len()) as u64 <= room;
+        let mut rows = self.rows(worker, table, None, format).await?;
+        while let Some(row) = self.next(worker, table, format, &mut rows).await? {
+            fits = fits && (content.len() + row.len() + format.tail().len()) as u64 <= room;
             if fits {
-                content.extend_from_slice(&line);
-                digester.add(&line);
+                content.extend_from_slice(&row);
+                digester.add(&row);
             }
         }
-        content.extend_from_slice(COPY_TAIL);
+        content.extend_from_slice(format.tail());
         Ok(fits.then(|| (content, digester.finish())))
     }
 }

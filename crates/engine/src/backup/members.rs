@@ -1,7 +1,7 @@
 //! From rows to the pieces of members: slices cut at row ends, small members gathered in packs.
 
 use stonekeep_format::{
-    archive::COPY_TAIL,
+    archive::{Ends, RowFormat},
     digest::{RowDigest, RowDigestKey, RowDigester},
     ids::MemberName,
     inventory::SegmentKind,
@@ -40,15 +40,18 @@ pub(super) struct Slicer<'a> {
 pub(super) struct Target {
     pub(super) table: usize,
     pub(super) member: MemberName,
+    pub(super) format: RowFormat,
     /// The first page of the range.
     pub(super) page: u32,
+    /// Which ends of the member the range has.
+    pub(super) ends: Ends,
 }
 
 /// How a read of rows ended.
 #[derive(Debug)]
 pub(super) struct Sliced {
     pub(super) digest: RowDigest,
-    /// What was not handed on: the last slice, without the member's tail, and the budget it holds.
+    /// What was not handed on: the last slice, and the budget it holds.
     rest: Vec<u8>,
     held: Option<Held>,
     target: Target,
@@ -63,14 +66,15 @@ impl<'a> Slicer<'a> {
         budget: &'a Budget,
         context: &'a Context,
     ) -> Self {
+        let head = target.head();
         Self {
-            target,
             budget,
             context,
-            cutter: Cutter::new(rule, bytes_max),
+            cutter: Cutter::new(rule, bytes_max - head.len()),
             bytes_max,
             digester: RowDigester::new(key),
-            buffer: Vec::new(),
+            buffer: head.to_vec(),
+            target,
             held: None,
             cut: 0,
             untold: (0, 0),
@@ -100,9 +104,12 @@ impl<'a> Slicer<'a> {
         Ok(())
     }
 
-    /// Ends the read. What is left over is for [`Sliced::put`] or a pack.
+    /// Ends the read. What is left over is for [`Sliced::put`].
     pub(super) fn finish(mut self) -> Sliced {
         self.tell();
+        if self.target.ends.last {
+            self.buffer.extend_from_slice(self.target.format.tail());
+        }
         Sliced {
             digest: self.digester.finish(),
             rest: self.buffer,
@@ -125,7 +132,8 @@ impl<'a> Slicer<'a> {
 
     /// Waits for the budget of a slice, or for that of a row that is larger than any slice and so stands alone.
     async fn make_room(&mut self, line: &[u8]) {
-        let bytes = self.bytes_max.max(line.len() + COPY_TAIL.len());
+        let format = self.target.format;
+        let bytes = self.bytes_max.max(format.head().len() + line.len() + format.tail().len());
         if bytes > self.bytes_max {
             let megabytes = line.len() >> 20;
             self.context
@@ -158,7 +166,11 @@ pub(super) const fn room(plain_bytes: usize) -> u64 {
 
 impl Target {
     const fn slot(&self, cut: u32) -> Slot {
-        Slot::Table { table: self.table, page: self.page, cut }
+        Slot::Table { table: self.table, format: self.format, page: self.page, cut }
+    }
+
+    const fn head(&self) -> &'static [u8] {
+        if self.ends.first { self.format.head() } else { b"" }
     }
 
     fn piece(&self, plaintext: Vec<u8>, mut held: Option<Held>) -> Piece {
@@ -170,11 +182,6 @@ impl Target {
 }
 
 impl Sliced {
-    /// Ends the member with the archive's tail.
-    pub(super) fn end_member(&mut self) {
-        self.rest.extend_from_slice(COPY_TAIL);
-    }
-
     /// Hands on the last slice; an empty one, of pages without rows, is none.
     pub(super) fn put(self, uploads: &mut Uploads) -> Result<RowDigest, BackupError> {
         if !self.rest.is_empty() {

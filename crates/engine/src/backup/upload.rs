@@ -1,5 +1,6 @@
 //! What one worker has handed to the run, and where it belongs.
 
+use stonekeep_format::archive::RowFormat;
 use tokio::task::JoinSet;
 
 use crate::run::{BackupError, Copies, Piece, Run};
@@ -8,7 +9,7 @@ use crate::run::{BackupError, Copies, Piece, Run};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Slot {
     /// A slice of a table: its position in the dump's list, the first page of the range it was read from, and the cut within.
-    Table { table: usize, page: u32, cut: u32 },
+    Table { table: usize, format: RowFormat, page: u32, cut: u32 },
     /// Whole tables, by their positions.
     Tables(Vec<usize>),
     /// A slice of a large object: its OID and the cut.

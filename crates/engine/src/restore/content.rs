@@ -15,8 +15,8 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, pin_mut};
-use stonekeep_format::{ids::MemberName, inventory::Segment, pack::read_pack};
-use stonekeep_postgres::load::{LARGE_OBJECT_WRITE_BYTES_MAX, Loader, rows_without_tail};
+use stonekeep_format::{archive::Ends, ids::MemberName, inventory::Segment, pack::read_pack};
+use stonekeep_postgres::load::{LARGE_OBJECT_WRITE_BYTES_MAX, Loader, rows_of_slice};
 use tokio::{sync::Mutex, task::JoinSet};
 
 use super::{
@@ -128,8 +128,8 @@ async fn table_worker(
 ) -> Result<Loader, RestoreError> {
     while let Some((job, opened)) = next(&queue).await? {
         match job {
-            Job::Slice { table, last } => {
-                load_rows(&mut loader, &shared, table, opened.bytes().clone(), last).await?;
+            Job::Slice { table, ends } => {
+                load_rows(&mut loader, &shared, table, opened.bytes(), ends).await?;
             }
             Job::Pack { tables } => {
                 load_pack(&mut loader, &shared, &tables, opened.bytes()).await?;
@@ -157,7 +157,7 @@ async fn load_pack(
         let content = content.ok_or_else(|| RestoreError::Inconsistent {
             what: format!("{member} is not in its pack"),
         })?;
-        load_rows(loader, shared, *at, pack.slice_ref(content), true).await?;
+        load_rows(loader, shared, *at, &pack.slice_ref(content), Ends::BOTH).await?;
     }
     Ok(())
 }
@@ -166,11 +166,11 @@ async fn load_rows(
     loader: &mut Loader,
     shared: &Shared,
     at: usize,
-    slice: Bytes,
-    last: bool,
+    slice: &Bytes,
+    ends: Ends,
 ) -> Result<(), RestoreError> {
     let (table, progress, context) = (&shared.tables[at], &shared.progress[at], &shared.context);
-    let mut rows = rows_without_tail(slice, last, &table.statement)?;
+    let mut rows = rows_of_slice(slice, ends, &table.statement)?;
     let bytes = rows.len() as u64;
     if progress.parts.fetch_add(1, Ordering::Relaxed) == 0 {
         context.tell(Event::TableStarted { table: table.name().to_owned() });

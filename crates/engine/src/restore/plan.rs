@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use stonekeep_format::{
-    archive::{Archive, Entry},
+    archive::{Archive, Ends, Entry},
     catalog::{Catalog, Table},
     digest::RowDigest,
     inventory::{Inventory, Segment, SegmentKind},
@@ -67,12 +67,12 @@ impl LoadTable {
 /// What is in one segment for the present step; tables are positions in [`LoadPlan::tables`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Job {
-    /// A slice of a table; the last one ends as a member does.
+    /// A slice of a table.
     Slice {
         /// The table.
         table: usize,
-        /// Whether it is the table's last.
-        last: bool,
+        /// Which ends of the table it has.
+        ends: Ends,
     },
     /// A pack, and those of its members that are loaded now.
     Pack {
@@ -250,10 +250,8 @@ fn jobs(
                             slice.id, table.member
                         )));
                     }
-                    jobs.push((
-                        Job::Slice { table: at, last: nth + 1 == table.segments.len() },
-                        slice.clone(),
-                    ));
+                    let ends = Ends { first: nth == 0, last: nth + 1 == table.segments.len() };
+                    jobs.push((Job::Slice { table: at, ends }, slice.clone()));
                 }
             }
         }
@@ -305,7 +303,8 @@ mod tests {
         }
         let wanted: Vec<usize> = plan.tables.iter().map(|table| table.parts).collect();
         assert_eq!(parts, wanted);
-        let last = step.iter().filter(|(job, _)| matches!(job, Job::Slice { last: true, .. }));
+        let last =
+            step.iter().filter(|(job, _)| matches!(job, Job::Slice { ends, .. } if ends.last));
         assert_eq!(last.count(), 1);
         assert_eq!((plan.object_packs.len(), plan.sliced_objects.len()), (1, 1));
     }

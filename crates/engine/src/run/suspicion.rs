@@ -57,6 +57,7 @@ mod tests {
             rows,
             plain_bytes: rows * 10,
             slice_pages: None,
+            binary: false,
         }
     }
     fn compare(before: &[TableTotals], now: &[TableTotals]) -> Option<String> {

@@ -225,6 +225,7 @@ fn contents(run: &Run, segments: Vec<Copies>, tables: &[&str]) -> Contents {
         rows: text.len() as u64,
         plain_bytes: text.len() as u64,
         slice_pages: None,
+        binary: false,
     };
     let tables: Vec<TableTotals> = tables.iter().map(rows).collect();
     let totals = Totals {

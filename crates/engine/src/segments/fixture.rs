@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use stonekeep_format::{
     archive::{
-        Archive, COPY_TAIL, large_object_member, large_objects_toc_line, large_objects_toc_member,
+        Archive, RowFormat, large_object_member, large_objects_toc_line, large_objects_toc_member,
     },
     catalog::{Catalog, DatabaseProperties, LargeObjects, Server, SlicedObject, Table, Text},
     codec::{Identities, Recipients, seal},
@@ -339,13 +339,13 @@ impl Writer {
             let member = entry.member().expect("a name").expect("a member");
             let segments = if entry.tag.as_deref() == Some(b"plain") {
                 let cut = rows.iter().position(|byte| *byte == b'\n').expect("rows") + 1;
-                let last = [&rows[cut..], COPY_TAIL].concat();
+                let last = [&rows[cut..], RowFormat::Text.tail()].concat();
                 vec![
                     self.segment(SegmentKind::Rows, Some(&member), &rows[..cut]),
                     self.segment(SegmentKind::Rows, Some(&member), &last),
                 ]
             } else {
-                packed.push((member.clone(), [&rows, COPY_TAIL].concat()));
+                packed.push((member.clone(), [&rows, RowFormat::Text.tail()].concat()));
                 Vec::new()
             };
             tables.push(Table {
@@ -507,6 +507,7 @@ impl Writer {
     fn totals(&self, catalog: &Catalog) -> Totals {
         let sum = |of: fn(&Segment) -> u64| self.segments.iter().map(of).sum();
         Totals {
+            binary_tables: 0,
             tables: catalog.tables.len() as u64,
             rows: catalog.tables.iter().map(|table| table.digest.rows).sum(),
             large_objects: 3,
@@ -522,7 +523,7 @@ impl Writer {
 fn rows_of(dump_id: i32) -> Vec<u8> {
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../format/tests/data/shop.dir");
     let member = std::fs::read(format!("{dir}/{dump_id}.dat")).expect("a member of the archive");
-    member.strip_suffix(COPY_TAIL).expect("the end of a member").to_vec()
+    member.strip_suffix(RowFormat::Text.tail()).expect("the end of a member").to_vec()
 }
 
 fn object_of(oid: u32) -> Vec<u8> {

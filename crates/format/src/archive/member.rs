@@ -7,6 +7,64 @@ use crate::ids::MemberName;
 const TABLE_DATA: &[u8] = b"TABLE DATA";
 /// The entries that hold the content of large objects.
 const BLOBS: &[u8] = b"BLOBS";
+/// How the definition of a TABLE DATA entry begins that is loaded through the root of its partitions.
+const THROUGH_ROOT: &[u8] = b"-- load via partition root ";
+/// How pg_dump's COPY statements end.
+const FROM_TEXT: &[u8] = b" FROM stdin;\n";
+/// How those end whose rows are binary.
+const FROM_BINARY: &[u8] = b" FROM stdin WITH (FORMAT binary);\n";
+
+/// How COPY writes the rows of a table: in text, as pg_dump does, or in binary for a table with a value that has no text of
+/// less than 1 GB. Its statement in the table of contents says which ([`Entry::row_format`]), so pg_restore reads both.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowFormat {
+    /// Each row is a line with its newline.
+    #[default]
+    Text,
+    /// Each row is a tuple: the number of fields, and each field's length and bytes.
+    Binary,
+}
+
+impl RowFormat {
+    /// Returns what stands before the first row: nothing, or the signature, flags and extension of COPY's binary format.
+    #[must_use]
+    pub const fn head(self) -> &'static [u8] {
+        match self {
+            Self::Text => b"",
+            Self::Binary => b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0",
+        }
+    }
+
+    /// Returns what follows the last row: COPY's end mark and the two empty lines with which pg_dump parts it from the next
+    /// statement of a script, or the trailer of COPY's binary format.
+    #[must_use]
+    pub const fn tail(self) -> &'static [u8] {
+        match self {
+            Self::Text => b"\\.\n\n\n",
+            Self::Binary => b"\xff\xff",
+        }
+    }
+
+    /// Returns how long a member is whose rows have `bytes` bytes.
+    #[must_use]
+    pub const fn member_bytes(self, bytes: u64) -> u64 {
+        bytes.saturating_add((self.head().len() + self.tail().len()) as u64)
+    }
+}
+
+/// Which ends of its member a slice has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// Whether it is the first.
+    pub first: bool,
+    /// Whether it is the last.
+    pub last: bool,
+}
+
+impl Ends {
+    /// A whole member.
+    pub const BOTH: Self = Self { first: true, last: true };
+}
 
 impl Entry {
     /// Returns whether the entry stands for the rows of a table.
@@ -19,6 +77,37 @@ impl Entry {
     #[must_use]
     pub fn is_large_objects(&self) -> bool {
         self.had_dumper && self.desc.as_deref() == Some(BLOBS)
+    }
+
+    /// Returns whether its rows are loaded through the root of its partitions: pg_dump says so by a comment in the
+    /// definition, since its releases of May 2023.
+    #[must_use]
+    pub fn loads_through_root(&self) -> bool {
+        self.defn.as_deref().is_some_and(|defn| defn.starts_with(THROUGH_ROOT))
+    }
+
+    /// Returns how its rows are written, as its COPY statement says.
+    #[must_use]
+    pub fn row_format(&self) -> RowFormat {
+        let statement = self.copy_stmt.as_deref().unwrap_or_default();
+        if statement.ends_with(FROM_BINARY) { RowFormat::Binary } else { RowFormat::Text }
+    }
+
+    /// Makes its COPY statement say that its rows are binary. pg_restore sends the statement and then the data file as they
+    /// are, so it loads such a table as any other.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Unwritable`] if pg_dump's statement has another form than is known.
+    pub fn load_in_binary(&mut self) -> Result<(), ArchiveError> {
+        if self.row_format() == RowFormat::Binary {
+            return Ok(());
+        }
+        let statement = self.copy_stmt.as_deref().and_then(|text| text.strip_suffix(FROM_TEXT));
+        let statement = statement.ok_or(ArchiveError::Unwritable {
+            what: "a COPY statement of another form than pg_dump's",
+        })?;
+        self.copy_stmt = Some([statement, FROM_BINARY].concat());
+        Ok(())
     }
 
     pub(super) fn member_for(

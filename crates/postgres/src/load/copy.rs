@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
-use stonekeep_format::archive::{Archive, COPY_TAIL, Entry};
+use stonekeep_format::archive::{Archive, Ends, Entry, RowFormat};
 use tokio_postgres::CopyInSink;
 
 use super::{ColumnOrder, LoadError, Pins, archive_encoding};
@@ -12,7 +12,7 @@ use crate::{
     connect::{ConnectOptions, connect},
     refusal::Refusal,
     session::Session,
-    sql::take_identifier,
+    sql::{literal, take_identifier},
     target::Mark,
 };
 
@@ -27,10 +27,11 @@ pub struct CopyStatement {
     into: Vec<u8>,
     relation: Vec<u8>,
     columns: Vec<u8>,
+    format: RowFormat,
 }
 
 impl CopyStatement {
-    /// Takes the entry's statement apart: `COPY public.t (a, b) FROM stdin;`.
+    /// Takes the entry's statement apart: `COPY public.t (a, b) FROM stdin;`, or as [`Entry::load_in_binary`] has it.
     ///
     /// # Errors
     /// [`LoadError::Statement`] when it is not of that form.
@@ -41,6 +42,11 @@ impl CopyStatement {
 
     fn parse(entry: &Entry, table: String) -> Option<Self> {
         let text = entry.copy_stmt.as_deref()?.trim_ascii().strip_suffix(b";")?;
+        let format = entry.row_format();
+        let text = match format {
+            RowFormat::Text => text,
+            RowFormat::Binary => text.strip_suffix(b" WITH (FORMAT binary)")?,
+        };
         let body = text.strip_prefix(b"COPY ")?.strip_suffix(b"FROM stdin")?.trim_ascii();
         let (_, rest) = take_identifier(body)?;
         let (_, columns) = take_identifier(rest.strip_prefix(b".")?)?;
@@ -48,13 +54,19 @@ impl CopyStatement {
         let columns = columns.trim_ascii().to_vec();
         let listed = columns.starts_with(b"(") && columns.ends_with(b")");
         let relation = qualified(entry);
-        (columns.is_empty() || listed).then_some(Self { table, into, relation, columns })
+        (columns.is_empty() || listed).then_some(Self { table, into, relation, columns, format })
     }
 
     /// Returns the table's name for messages, with what is not UTF-8 replaced.
     #[must_use]
     pub fn table(&self) -> &str {
         &self.table
+    }
+
+    /// Returns how its rows are written.
+    #[must_use]
+    pub const fn format(&self) -> RowFormat {
+        self.format
     }
 
     /// Returns the relation that the rows are loaded into, as the archive writes it: the table, or for partitions that pg_dump
@@ -121,22 +133,20 @@ fn qualified(entry: &Entry) -> Vec<u8> {
     [quoted(&entry.namespace), quoted(&entry.tag)].join(&b'.')
 }
 
-/// Returns the rows of a slice: of the last one of a member without [`COPY_TAIL`], which must be there.
+/// Returns the rows of a slice: of the first one of a member without [`RowFormat::head`], of the last without
+/// [`RowFormat::tail`], which must be there.
 ///
 /// # Errors
-/// [`LoadError::Tail`] when the last slice does not end so; its member is cut short or is no table's.
-pub fn rows_without_tail(
-    slice: Bytes,
-    last: bool,
-    table: &CopyStatement,
-) -> Result<Bytes, LoadError> {
-    if !last {
-        return Ok(slice);
-    }
-    let torn = || LoadError::Tail { table: table.table.clone() };
-    let rows = slice.len().checked_sub(COPY_TAIL.len()).ok_or_else(torn)?;
-    let ends_a_row = rows == 0 || slice[rows - 1] == b'\n';
-    if ends_a_row && &slice[rows..] == COPY_TAIL { Ok(slice.slice(..rows)) } else { Err(torn()) }
+/// [`LoadError::Torn`] when they are not; its member is cut short or is no table's.
+pub fn rows_of_slice(slice: &Bytes, ends: Ends, table: &CopyStatement) -> Result<Bytes, LoadError> {
+    let (head, tail) = (table.format.head(), table.format.tail());
+    let (head, tail) = (if ends.first { head } else { b"" }, if ends.last { tail } else { b"" });
+    let rows = slice.strip_prefix(head).and_then(|rest| rest.strip_suffix(tail));
+    let rows = rows.filter(|rows| {
+        table.format == RowFormat::Binary || rows.is_empty() || rows.ends_with(b"\n")
+    });
+    let rows = rows.ok_or_else(|| LoadError::Torn { table: table.table.clone() })?;
+    Ok(slice.slice_ref(rows))
 }
 
 /// One connection to the database being restored.
@@ -144,7 +154,11 @@ pub fn rows_without_tail(
 pub struct Loader {
     session: Session,
     encoding: String,
+    /// The session's own encoding: UTF-8, but the archive's while binary rows are loaded.
+    spoken: String,
 }
+
+const UTF8: &str = "UTF8";
 
 impl Loader {
     /// Connects and pins the session. `archive` says in which encoding names and rows are.
@@ -166,7 +180,18 @@ impl Loader {
             .batch_execute(&pins)
             .await
             .map_err(|e| LoadError::refused("the pinned settings", Refusal::told(&e)))?;
-        Ok(Self { session, encoding: archive_encoding(archive) })
+        Ok(Self { session, encoding: archive_encoding(archive), spoken: UTF8.to_owned() })
+    }
+
+    /// Makes `encoding` the session's own.
+    async fn speak(&mut self, encoding: &str) -> Result<(), LoadError> {
+        if self.spoken != encoding {
+            let refused = |e| LoadError::refused("the session's encoding", Refusal::told(&e));
+            let set = format!("SET client_encoding TO {}", literal(encoding));
+            self.session.batch_execute(&set).await.map_err(refused)?;
+            encoding.clone_into(&mut self.spoken);
+        }
+        Ok(())
     }
 
     /// Begins to load rows. Several loaders may load slices of one table at the same time.
@@ -180,10 +205,21 @@ impl Loader {
         &'a mut self,
         table: &'a CopyStatement,
     ) -> Result<CopyIn<'a>, LoadError> {
+        self.speak(UTF8).await?;
         let statement = self.statement(table.load(), table).await?;
-        let sql = format!("{statement} FROM STDIN WITH (ENCODING '{}')", self.encoding);
+        let options = match table.format {
+            RowFormat::Text => format!("ENCODING {}", literal(&self.encoding)),
+            // Their texts are in the client's encoding, whatever COPY is told.
+            RowFormat::Binary => {
+                self.speak(&self.encoding.clone()).await?;
+                "FORMAT binary".to_owned()
+            }
+        };
+        let sql = format!("{statement} FROM STDIN WITH ({options})");
         let sink = self.session.copy_in(&sql).await.map_err(|e| refused_rows(table, &e))?;
-        Ok(CopyIn { sink: Box::pin(sink), table })
+        let mut copy = CopyIn { sink: Box::pin(sink), table };
+        copy.send(Bytes::from_static(table.format.head())).await?;
+        Ok(copy)
     }
 
     /// Empties a table of a database that bears our mark: for the re-run of a restore that broke off in it.
@@ -191,6 +227,7 @@ impl Loader {
     /// # Errors
     /// [`LoadError::NotOurs`] when the database bears no mark of ours; [`LoadError::Refused`].
     pub async fn empty(&mut self, table: &CopyStatement) -> Result<(), LoadError> {
+        self.speak(UTF8).await?;
         let comment = "SELECT pg_catalog.current_database()::text, pg_catalog.shobj_description(oid, 'pg_database') \
                        FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()";
         let row =
@@ -295,6 +332,9 @@ impl CopyIn<'_> {
     /// # Errors
     /// [`LoadError::Refused`]: none of the rows is kept.
     pub async fn finish(mut self) -> Result<u64, LoadError> {
+        if self.table.format == RowFormat::Binary {
+            self.send(Bytes::from_static(RowFormat::Binary.tail())).await?;
+        }
         self.sink.as_mut().finish().await.map_err(|e| refused_rows(self.table, &e))
     }
 }
@@ -397,15 +437,27 @@ mod tests {
     }
 
     #[test]
-    fn tail_is_taken_only_from_the_last_slice_and_must_be_whole() {
-        let table = statement("COPY public.t (a) FROM stdin;\n").expect("a COPY");
-        let cut =
-            |bytes: &'static [u8], last| rows_without_tail(Bytes::from_static(bytes), last, &table);
-        assert_eq!(cut(b"1\n2\n\\.\n\n\n", true).ok(), Some(Bytes::from_static(b"1\n2\n")));
-        assert_eq!(cut(b"\\.\n\n\n", true).ok(), Some(Bytes::new()));
-        assert_eq!(cut(b"1\n", false).ok(), Some(Bytes::from_static(b"1\n")));
+    fn ends_are_taken_where_they_belong_and_must_be_whole() {
+        let cut = |copy: &str, bytes: &'static [u8], first, last| {
+            let table = statement(copy).expect("a COPY");
+            let rows = rows_of_slice(&Bytes::from_static(bytes), Ends { first, last }, &table);
+            rows.ok().map(|rows| rows.to_vec())
+        };
+        let text = |bytes, last| cut("COPY public.t (a) FROM stdin;\n", bytes, true, last);
+        assert_eq!(text(b"1\n2\n\\.\n\n\n", true), Some(b"1\n2\n".to_vec()));
+        assert_eq!(text(b"\\.\n\n\n", true), Some(vec![]));
+        assert_eq!(text(b"1\n", false), Some(b"1\n".to_vec()));
         for torn in [&b""[..], b"1\n", b"1\n\\.\n\n", b"1\\.\n\n\n"] {
-            assert!(cut(torn, true).is_err(), "{torn:?}");
+            assert_eq!(text(torn, true), None, "{torn:?}");
         }
+        let binary = |bytes, first, last| {
+            cut("COPY public.t (a) FROM stdin WITH (FORMAT binary);\n", bytes, first, last)
+        };
+        let whole = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\xff\xff";
+        assert_eq!(binary(whole, true, true), Some(whole[19..25].to_vec()));
+        assert_eq!(binary(&whole[..25], true, false), Some(whole[19..25].to_vec()));
+        assert_eq!(binary(&whole[19..], false, true), Some(whole[19..25].to_vec()));
+        assert_eq!(binary(&whole[1..], true, true), None);
+        assert_eq!(binary(&whole[..25], true, true), None);
     }
 }

@@ -43,11 +43,11 @@ pub enum LoadError {
         /// The table, with what is not UTF-8 replaced.
         table: String,
     },
-    /// The last slice of a table does not end as a member must.
+    /// The first slice of a table does not begin as a member must, or the last one does not end so.
     #[error(
-        "the rows of table {table} do not end as they must; the snapshot is damaged or was put together wrongly, run verify --read-data"
+        "the rows of table {table} do not begin or end as they must; the snapshot is damaged or was put together wrongly, run verify --read-data"
     )]
-    Tail {
+    Torn {
         /// The table.
         table: String,
     },
@@ -110,7 +110,7 @@ impl LoadError {
             Self::Connect(error) => error.kind(),
             Self::Tool(error) => error.kind(),
             Self::Refused { refusal, .. } => refusal.kind(),
-            Self::Statement { .. } | Self::Tail { .. } | Self::TooLong { .. } => ErrorKind::Corrupt,
+            Self::Statement { .. } | Self::Torn { .. } | Self::TooLong { .. } => ErrorKind::Corrupt,
             Self::Name { .. } | Self::Restore { .. } => ErrorKind::Config,
             Self::NotOurs { .. } => ErrorKind::Conflict,
             Self::Run { .. } | Self::Write { .. } => ErrorKind::Unavailable,

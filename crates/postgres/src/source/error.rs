@@ -2,7 +2,7 @@
 
 use stonekeep_format::{ErrorKind, archive::ArchiveError};
 
-use crate::{connect::ConnectError, refusal::Refusal, tools::ToolError};
+use crate::{connect::ConnectError, refusal::Refusal, rows::RowsError, tools::ToolError};
 
 /// Why there is no dump, or why one that was under way is lost.
 #[derive(Debug, thiserror::Error)]
@@ -17,24 +17,23 @@ pub enum DumpError {
     /// The server refused a statement, or the connection died.
     #[error("the server refused or broke off")]
     Query(#[source] Refusal),
-    /// The server refused or broke off while it sent rows.
-    #[error("COPY of {table} was refused or broken off")]
-    Copy {
-        /// The table.
-        table: String,
-        /// What it said.
-        #[source]
-        source: Refusal,
-    },
-    /// A row is longer than PostgreSQL can print.
+    /// Rows did not come.
+    #[error(transparent)]
+    Rows(#[from] RowsError),
+    /// A row is longer than PostgreSQL can send.
     #[error(
-        "table {table} holds a row that PostgreSQL itself cannot print (its text is longer than 1 GB; a bytea of more than 511 MB, say){}: no dump of this database is possible while it is there; divide that value, or keep it outside", .row.as_ref().map_or_else(String::new, |row| format!(", the largest there is at ctid {row}"))
+        "table {table} holds a row that PostgreSQL cannot send{}: as text it is longer than 1 GB, and in binary it cannot be had ({why}); no dump of this database is possible while it is there: divide that value, or keep it outside", .row.as_ref().map_or_else(String::new, |row| format!(" (the largest there is at ctid {row})"))
     )]
     TooLarge {
         /// The table.
         table: String,
         /// The `ctid` of its largest row.
         row: Option<String>,
+        /// Why binary is no way out.
+        why: String,
+        /// What the server said last.
+        #[source]
+        source: Refusal,
     },
     /// The server is too old or too new.
     #[error("PostgreSQL {version} is not supported: 13 to 18 are")]
@@ -145,14 +144,6 @@ pub enum DumpError {
         /// Its OID.
         oid: u32,
     },
-    /// COPY sent something that is not one row.
-    #[error(
-        "COPY of {table} sent a message that is not one row: stop any proxy between, and report this"
-    )]
-    Row {
-        /// The table.
-        table: String,
-    },
     /// The coordinator does not answer.
     #[error("the session that holds the snapshot does not answer")]
     Silent,
@@ -186,6 +177,12 @@ impl DumpError {
         Refusal::told(error).into()
     }
 
+    /// Whether a COPY was refused for the length of a row.
+    #[must_use]
+    pub fn is_too_long(&self) -> bool {
+        matches!(self, Self::Rows(RowsError::Refused { source, .. }) if source.is_too_long())
+    }
+
     /// Returns what is in the way if it is somebody's DDL, which may be gone at the next try. pg_dump does not tell the
     /// SQLSTATE, and the server's words are in its own language; that it names the statement is pg_dump's own.
     pub(super) fn ddl(&self) -> Option<String> {
@@ -208,7 +205,8 @@ impl DumpError {
         match self {
             Self::Connect(source) => source.kind(),
             Self::Tool(source) => source.kind(),
-            Self::Query(source) | Self::Copy { source, .. } => source.kind(),
+            Self::Query(source) => source.kind(),
+            Self::Rows(source) => source.kind(),
             Self::TooLarge { .. } => ErrorKind::Config,
             Self::LockTable { .. } => ErrorKind::Config,
             Self::Version { .. } | Self::Pooler { .. } | Self::TwoServers | Self::Name { .. } => {
@@ -221,10 +219,9 @@ impl DumpError {
             | Self::Cancelled
             | Self::Child { .. } => ErrorKind::Unavailable,
             Self::Spawn { .. } => ErrorKind::Config,
-            Self::Archive(_)
-            | Self::GlobalsTooLong { .. }
-            | Self::NotLocked { .. }
-            | Self::Row { .. } => ErrorKind::Corrupt,
+            Self::Archive(_) | Self::GlobalsTooLong { .. } | Self::NotLocked { .. } => {
+                ErrorKind::Corrupt
+            }
             Self::Task(_) => ErrorKind::Internal,
         }
     }

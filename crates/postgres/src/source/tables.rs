@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stonekeep_format::{
-    archive::{Archive, Entry},
+    archive::{Archive, Entry, RowFormat},
     ids::MemberName,
-    slicer,
+    slicer::{self, PageRange, page_ranges},
 };
 use tokio_postgres::Row;
 
@@ -29,6 +29,8 @@ pub struct SourceTable {
     pub condition: Option<String>,
     /// Its file in the archive.
     pub member: MemberName,
+    /// How its rows are read.
+    pub format: RowFormat,
     /// The pages of its slices, if it is read by pages.
     pub slice_pages: u32,
     /// Schema and name, quoted.
@@ -37,9 +39,20 @@ pub struct SourceTable {
     pub(super) pages: u32,
     pub(super) bytes: u64,
     pub(super) is_heap: bool,
+    pub(super) encoding: String,
     file: u32,
-    encoding: String,
     has_rows: bool,
+    /// Whether pg_dump loads it through the root of its partitions.
+    through_root: bool,
+}
+
+/// What is kept from a table's last snapshot.
+#[derive(Debug, Clone, Copy)]
+pub struct PreviousTable {
+    /// The pages of its slices.
+    pub slice_pages: u32,
+    /// How its rows were read.
+    pub format: RowFormat,
 }
 
 impl SourceTable {
@@ -55,9 +68,34 @@ impl SourceTable {
         slicer::slice_bytes_max(self.slice_pages)
     }
 
-    /// Keeps the slices that the table had in the last snapshot, unless its size is far from what it was.
-    pub(super) fn keep_slices(&mut self, previous: Option<u32>) {
-        self.slice_pages = slicer::slice_pages_kept(self.pages, previous);
+    /// Returns the ranges in which the whole table is read.
+    #[must_use]
+    pub fn ranges(&self) -> Vec<PageRange> {
+        page_ranges(PageRange { start: 0, end: None }, self.pages, self.slice_pages).collect()
+    }
+
+    /// Keeps the slices that the table had in the last snapshot, unless its size is far from what it was, and the format of
+    /// its rows: what was too long for text then is so as a rule again.
+    pub(super) fn keep(&mut self, previous: Option<PreviousTable>) {
+        let pages = previous.map(|previous| previous.slice_pages);
+        self.slice_pages = slicer::slice_pages_kept(self.pages, pages);
+        self.format = previous.map_or(RowFormat::Text, |previous| previous.format);
+    }
+
+    /// Returns why the rows cannot be had in binary, as far as the table itself tells.
+    pub(super) fn refuses_binary(&self) -> Option<String> {
+        if self.through_root {
+            return Some("it is a partition that is loaded through its root".to_owned());
+        }
+        let is_spoken = matches!(self.encoding.as_str(), "UTF8" | "SQL_ASCII");
+        let is_ascii = self.sql_name.is_ascii() && self.sql_columns.is_ascii();
+        if !is_spoken && !is_ascii {
+            let encoding = &self.encoding;
+            return Some(format!(
+                "its names are not all ASCII in a database of encoding {encoding}"
+            ));
+        }
+        None
     }
 
     /// Returns the statement that finds the `ctid` of its longest row, by the bytes that are stored of it.
@@ -76,8 +114,11 @@ impl SourceTable {
 
     /// Returns the statement that prints its rows, or those of some pages. `ONLY`, or the rows of inheritance children would
     /// come twice; columns by name, since their order may differ when restored.
-    pub(super) fn copy_out(&self, pages: Option<slicer::PageRange>) -> String {
-        let options = format!("TO STDOUT (ENCODING '{}')", self.encoding);
+    pub(super) fn copy_out(&self, pages: Option<PageRange>, format: RowFormat) -> String {
+        let options = match format {
+            RowFormat::Text => format!("TO STDOUT (ENCODING '{}')", self.encoding),
+            RowFormat::Binary => "TO STDOUT (FORMAT binary)".to_owned(),
+        };
         let columns = if self.sql_columns.is_empty() { "" } else { &self.sql_columns };
         let filter = match (pages, &self.condition) {
             (None, None) if columns.is_empty() => {
@@ -136,6 +177,7 @@ fn table(row: &Row) -> Result<SourceTable, DumpError> {
         columns: columns.into_iter().map(String::into_bytes).collect(),
         condition: condition.filter(|condition| !condition.is_empty()),
         member: stonekeep_format::archive::table_member(oid),
+        format: RowFormat::Text,
         slice_pages: slicer::slice_pages(pages),
         sql_name: text("sql_name")?,
         sql_columns: text("sql_columns")?,
@@ -145,6 +187,7 @@ fn table(row: &Row) -> Result<SourceTable, DumpError> {
         file: row.get("file"),
         encoding: row.get("encoding"),
         has_rows: row.get("has_rows"),
+        through_root: false,
     })
 }
 
@@ -196,6 +239,7 @@ pub(super) fn with_entries(
         table.dump_id = entry.dump_id;
         table.schema = entry.namespace.clone().unwrap_or_default();
         table.name = entry.tag.clone().unwrap_or_default();
+        table.through_root = entry.loads_through_root();
         kept.insert(index, tables.len());
         tables.push(table);
     }

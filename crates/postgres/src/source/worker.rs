@@ -3,14 +3,18 @@
 use std::pin::Pin;
 
 use futures_util::StreamExt;
-use stonekeep_format::slicer::PageRange;
+use stonekeep_format::{archive::RowFormat, slicer::PageRange};
 use tokio_postgres::{binary_copy::BinaryCopyOutStream, types::Type};
 
 use super::{
-    DumpError, LargeObject, LargeObjectPages, Rows, SourceInfo, SourceOptions, SourceTable, Unit,
-    lock, preflight, reading_session,
+    DumpError, LargeObject, LargeObjectPages, SourceInfo, SourceOptions, SourceTable, Unit, lock,
+    preflight, reading_session,
 };
-use crate::{connect::Session, sql::literal};
+use crate::{
+    connect::Session,
+    rows::{Rows, RowsError},
+    sql::literal,
+};
 
 /// A reading session and its plan.
 #[derive(Debug)]
@@ -20,8 +24,24 @@ pub struct Worker {
     /// Its backend.
     pub(super) pid: i32,
     session: Session,
+    /// The format of the rows that were read last: it goes with the session's encoding.
+    format: RowFormat,
     large_object_page_bytes: u64,
 }
+
+/// A column whose binary form holds OIDs, which are others in another database, or that has no binary form. Arrays and
+/// composites hold those of their elements' types; below 16384 they are PostgreSQL's own and the same everywhere.
+const UNSAFE_COLUMN: &str = "WITH RECURSIVE part (attnum, name, type, depth) AS (\
+      SELECT a.attnum, a.attname::text, a.atttypid, 0 FROM pg_catalog.pg_attribute a \
+      WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
+    UNION ALL SELECT p.attnum, p.name, inner_type.oid, p.depth + 1 FROM part p JOIN pg_catalog.pg_type t ON t.oid = p.type, \
+      LATERAL (SELECT t.typbasetype WHERE t.typtype = 'd' UNION ALL SELECT t.typelem WHERE t.typelem <> 0 AND t.typlen = -1 AND t.typtype = 'b' \
+        UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid) AS inner_type (oid) WHERE p.depth < 16) \
+    SELECT p.name, pg_catalog.format_type(a.atttypid, a.atttypmod) FROM part p JOIN pg_catalog.pg_type t ON t.oid = p.type \
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = p.attnum \
+    WHERE t.typtype IN ('c', 'p', 'm') OR t.typsend = 0 OR t.typreceive = 0 \
+      OR (t.typnamespace = 'pg_catalog'::regnamespace AND t.typname LIKE 'reg%') \
+      OR (t.typelem >= 16384 AND t.typlen = -1 AND t.typtype = 'b') ORDER BY p.attnum LIMIT 1";
 
 impl Worker {
     pub(super) async fn begin(
@@ -42,8 +62,10 @@ impl Worker {
         preflight::same_server(&session, info).await?;
         let row =
             session.query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await.map_err(failed)?;
+        session.batch_execute("SAVEPOINT rows").await.map_err(failed)?;
         let large_object_page_bytes = info.large_object_page_bytes;
-        Ok(Self { units, pid: row.get(0), session, large_object_page_bytes })
+        let (pid, format) = (row.get(0), RowFormat::Text);
+        Ok(Self { units, pid, session, format, large_object_page_bytes })
     }
 
     /// Begins to read a table, or some pages of it.
@@ -54,25 +76,66 @@ impl Worker {
         &mut self,
         table: &SourceTable,
         pages: Option<PageRange>,
+        format: RowFormat,
     ) -> Result<Rows, DumpError> {
         let failed = |error| DumpError::quiet(&error);
-        let stream = self.session.copy_out(table.copy_out(pages).as_str()).await.map_err(failed)?;
-        Ok(Rows::new(stream, table.display_name()))
+        // In binary, texts are in the client's encoding, whatever COPY is told: the database's own, as in text, so that
+        // pg_restore reads both alike. Nothing else that is asked for here has a name in it.
+        let encoding = match format {
+            RowFormat::Text => "UTF8",
+            RowFormat::Binary => &table.encoding,
+        };
+        let set = format!("SET LOCAL client_encoding TO {}", literal(encoding));
+        if format != self.format {
+            self.session.batch_execute(&set).await.map_err(failed)?;
+            self.format = format;
+        }
+        let statement = table.copy_out(pages, format);
+        let stream = self.session.copy_out(statement.as_str()).await.map_err(failed)?;
+        Ok(Rows::new(stream, table.display_name(), format))
     }
 
-    /// Says more of an error that ended a COPY of this table: if a row is too long, which one. It ends the transaction, which has
-    /// failed anyway.
-    pub async fn explain(&self, table: &SourceTable, error: DumpError) -> DumpError {
-        match &error {
-            DumpError::Copy { source, .. } if source.is_too_long() => {}
-            _ => return error,
+    /// Makes the session usable again after a COPY in text was refused for the length of a row, and says whether the table may
+    /// be read in binary. The snapshot and all locks are held on.
+    ///
+    /// # Errors
+    /// [`DumpError::TooLarge`]: neither is possible. [`DumpError::Query`].
+    pub async fn turn_to_binary(
+        &mut self,
+        table: &SourceTable,
+        refused: DumpError,
+    ) -> Result<(), DumpError> {
+        let failed = |error| DumpError::told(&error);
+        self.session.batch_execute("ROLLBACK TO SAVEPOINT rows").await.map_err(failed)?;
+        self.format = RowFormat::Text;
+        let mut why = table.refuses_binary();
+        if why.is_none() {
+            let unsafe_column = self.session.query_opt(UNSAFE_COLUMN, &[&table.oid]).await;
+            why = unsafe_column.map_err(failed)?.map(|row| {
+                let (column, of_type) = (row.get::<_, &str>(0), row.get::<_, &str>(1));
+                format!("column {column} is of type {of_type}, whose binary form holds numbers of this server's own")
+            });
         }
+        match why {
+            None => Ok(()),
+            Some(why) => Err(self.too_large(table, refused, why).await),
+        }
+    }
+
+    /// Says of a COPY that failed for the length of a row which row it is. It ends the transaction.
+    pub async fn too_large(
+        &mut self,
+        table: &SourceTable,
+        refused: DumpError,
+        why: String,
+    ) -> DumpError {
+        let DumpError::Rows(RowsError::Refused { source, .. }) = refused else { return refused };
         let row = async {
             self.session.batch_execute("ROLLBACK").await.ok()?;
             let row = self.session.query_opt(table.largest_row().as_str(), &[]).await.ok()??;
             row.try_get::<_, String>(0).ok()
         };
-        DumpError::TooLarge { table: table.display_name(), row: row.await }
+        DumpError::TooLarge { table: table.display_name(), row: row.await, why, source }
     }
 
     /// Begins to read the pages of large objects, in the order of OID and page.

@@ -9,14 +9,14 @@ use std::{
 
 use bytes::Bytes;
 use stonekeep_format::{
-    archive::{Archive, Entry},
+    archive::{Archive, Ends, Entry},
     ids::SnapshotId,
 };
 use stonekeep_postgres::{
     connect::ConnectOptions,
     load::{
         ArchiveDir, CopyStatement, LoadError, Loader, Pass, PassMessage, PassOptions, Pins,
-        analyze, rows_without_tail, run_pass,
+        analyze, rows_of_slice, run_pass,
     },
     properties::{PropertyOptions, read_properties},
     target::{self, Mark, Phase, restoring_name},
@@ -336,8 +336,16 @@ async fn load_table(
     let [one, two] = loaders;
     let times = if scratch.twice.load(Ordering::Relaxed) { 2 } else { 1 };
     for _ in 0..times {
-        let left = load_slice(one, &table, rows_without_tail(first.clone(), false, &table)?);
-        let right = load_slice(two, &table, rows_without_tail(last.clone(), true, &table)?);
+        let left = load_slice(
+            one,
+            &table,
+            rows_of_slice(&first, Ends { first: true, last: false }, &table)?,
+        );
+        let right = load_slice(
+            two,
+            &table,
+            rows_of_slice(&last, Ends { first: false, last: true }, &table)?,
+        );
         let (left, right) = tokio::join!(left, right);
         let lines = bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
         assert_eq!(left? + right? + 3, lines, "{}", table.table());
