@@ -10,6 +10,7 @@ mod harness;
 mod immutability;
 mod interrupted;
 mod lock_table;
+mod other_targets;
 mod parts;
 mod poolers;
 mod proxy;

@@ -145,7 +145,7 @@ fn assert_same_by_root(source: &Database, target: &Database) {
 }
 
 /// Makes of a restored database, which needs nothing after its rows, what a restore leaves that is killed while it loads them.
-fn interrupt(installation: &Installation, target: &Database, undo: &str) {
+pub(crate) fn interrupt(installation: &Installation, target: &Database, undo: &str) {
     target.query(undo);
     let versions = installation.versions();
     let (manifest, _) =

@@ -13,6 +13,7 @@ mod messages;
 mod order;
 mod pass;
 mod pins;
+mod roots;
 mod select;
 
 pub(crate) use copy::utf8_statement;
@@ -25,4 +26,5 @@ pub use messages::{PassMessage, TOLERATED};
 pub use order::ColumnOrder;
 pub use pass::{ArchiveDir, PassOptions, PassOutcome, run_pass};
 pub use pins::Pins;
+pub use roots::partition_roots;
 pub use select::{NoName, NotThere, ObjectName, Selected, Selection};

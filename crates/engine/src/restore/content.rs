@@ -16,7 +16,9 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, pin_mut};
 use stonekeep_format::{archive::Ends, ids::MemberName, inventory::Segment, pack::read_pack};
-use stonekeep_postgres::load::{LARGE_OBJECT_WRITE_BYTES_MAX, Loader, rows_of_slice};
+use stonekeep_postgres::load::{
+    CopyStatement, LARGE_OBJECT_WRITE_BYTES_MAX, LoadError, Loader, rows_of_slice,
+};
 use tokio::{sync::Mutex, task::JoinSet};
 
 use super::{
@@ -170,7 +172,7 @@ async fn load_rows(
     ends: Ends,
 ) -> Result<(), RestoreError> {
     let (table, progress, context) = (&shared.tables[at], &shared.progress[at], &shared.context);
-    let mut rows = rows_of_slice(slice, ends, &table.statement)?;
+    let rows = rows_of_slice(slice, ends, &table.statement)?;
     let bytes = rows.len() as u64;
     if progress.parts.fetch_add(1, Ordering::Relaxed) == 0 {
         context.tell(Event::TableStarted { table: table.name().to_owned() });
@@ -178,11 +180,24 @@ async fn load_rows(
     if let Some(reordered) = &table.reordered {
         reordered.take(rows.clone()).await.map_err(RestoreError::Task)?;
     }
-    let mut copy = loader.copy_in(&table.statement).await?;
-    while !rows.is_empty() {
-        copy.send(rows.split_to(rows.len().min(PIECE_BYTES))).await?;
-    }
-    let count = copy.finish().await?;
+    let count = match &table.through_root {
+        Some(through_root) if table.is_rerouted() => send_rows(loader, through_root, rows).await?,
+        Some(through_root) => match send_rows(loader, &table.statement, rows.clone()).await {
+            // None of them is kept.
+            Err(error) if error.is_check_violation() => {
+                let count = send_rows(loader, through_root, rows).await?;
+                if table.reroute() {
+                    context.warn(format!(
+                        "rows of {} belong to other partitions here, as with another encoding or collation: they are loaded through the table it is a partition of",
+                        table.name()
+                    ));
+                }
+                count
+            }
+            sent => sent?,
+        },
+        None => send_rows(loader, &table.statement, rows).await?,
+    };
     let rows = progress.rows.fetch_add(count, Ordering::Relaxed) + count;
     context.tell(Event::Progress { bytes, rows: count });
     if rows == table.table.digest.rows && progress.parts.load(Ordering::Relaxed) == table.parts {
@@ -190,6 +205,19 @@ async fn load_rows(
         context.tell(Event::TableDone { table, rows, bytes });
     }
     Ok(())
+}
+
+/// One COPY. Returns the number of rows by the server's own count.
+async fn send_rows(
+    loader: &mut Loader,
+    statement: &CopyStatement,
+    mut rows: Bytes,
+) -> Result<u64, LoadError> {
+    let mut copy = loader.copy_in(statement).await?;
+    while !rows.is_empty() {
+        copy.send(rows.split_to(rows.len().min(PIECE_BYTES))).await?;
+    }
+    copy.finish().await
 }
 
 async fn pack_worker(

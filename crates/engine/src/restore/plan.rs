@@ -3,15 +3,18 @@
 //!
 //! The segments are signed for, so a disagreement is a bug of the writer and not an attack; still nothing is loaded over one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use stonekeep_format::{
-    archive::{Archive, Ends, Entry},
+    archive::{Archive, Ends, Entry, RowFormat},
     catalog::{Catalog, Table},
     digest::RowDigest,
     inventory::{Inventory, Segment, SegmentKind},
 };
-use stonekeep_postgres::load::{CopyStatement, load_order};
+use stonekeep_postgres::load::{CopyStatement, load_order, partition_roots};
 
 use super::{RestoreError, reorder::Reordered};
 
@@ -39,7 +42,11 @@ pub(super) struct LoadTable {
     pub(super) parts: usize,
     /// Whether an earlier run has loaded all of it.
     pub(super) kept: bool,
-    /// What is needed to compare it if its columns are in another order than those of its group.
+    /// Of a partition: the statement that finds for each row the partition it belongs to on the target.
+    pub(super) through_root: Option<CopyStatement>,
+    /// Whether rows of it had to go that way.
+    rerouted: AtomicBool,
+    /// What is needed to compare it if its columns are in another order than those of its family.
     pub(super) reordered: Option<Reordered>,
 }
 
@@ -49,7 +56,22 @@ impl LoadTable {
         self.statement.table()
     }
 
-    /// Returns the statement whose columns are in its group's order.
+    /// Returns what its rows are loaded into in the end: partitions of one table are a family.
+    fn family(&self) -> &[u8] {
+        self.through_root.as_ref().unwrap_or(&self.statement).loaded_into()
+    }
+
+    /// Whether its rows may be in other tables of its family.
+    pub(super) fn is_rerouted(&self) -> bool {
+        self.rerouted.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that rows of it go through its root, and returns whether they are the first.
+    pub(super) fn reroute(&self) -> bool {
+        !self.rerouted.swap(true, Ordering::Relaxed)
+    }
+
+    /// Returns the statement whose columns are in its family's order.
     pub(super) fn compared(&self) -> &CopyStatement {
         self.reordered.as_ref().map_or(&self.statement, |reordered| &reordered.statement)
     }
@@ -133,19 +155,32 @@ impl LoadPlan {
 }
 
 /// Groups tables by what their rows are loaded into: rows that are loaded through a root may come back in another partition
-/// than they were in, so only the sum over its partitions is comparable.
+/// than they were in, so only the sum over its partitions is comparable. Partitions whose columns are in different orders are
+/// a group from the beginning, since what they are compared by is known only for those that this run has loaded.
 pub(super) fn groups(tables: &[LoadTable]) -> Vec<Vec<usize>> {
+    let as_one = |table: &&LoadTable| table.is_rerouted() || table.reordered.is_some();
+    let as_one: BTreeSet<&[u8]> = tables.iter().filter(as_one).map(LoadTable::family).collect();
+    group_by(tables, |table| match table.family() {
+        family if as_one.contains(family) => family,
+        _ => table.statement.loaded_into(),
+    })
+}
+
+fn group_by<'t>(
+    tables: &'t [LoadTable],
+    key: impl Fn(&'t LoadTable) -> &'t [u8],
+) -> Vec<Vec<usize>> {
     let mut groups: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
     for (at, table) in tables.iter().enumerate() {
-        groups.entry(table.statement.loaded_into()).or_default().push(at);
+        groups.entry(key(table)).or_default().push(at);
     }
     groups.into_values().collect()
 }
 
-/// A row that lands in another partition is printed in that one's order of columns. So all of a group are compared in the
+/// A row that lands in another partition is printed in that one's order of columns. So all of a family are compared in the
 /// order of the first.
 fn reorder(tables: &mut [LoadTable], catalog: &Catalog) {
-    for group in groups(tables) {
+    for group in group_by(tables, LoadTable::family) {
         let Some((first, others)) = group.split_first() else { continue };
         let first = tables[*first].statement.clone();
         for at in others {
@@ -167,6 +202,7 @@ fn tables(archive: &Archive, catalog: &Catalog) -> Result<Vec<LoadTable>, Restor
         .filter(|entry| entry.is_table_data())
         .map(|entry| (entry.dump_id, entry))
         .collect();
+    let roots = partition_roots(archive);
     let tables = catalog.tables.iter().map(|table| {
         let entry = entries.remove(&table.dump_id);
         let entry = entry.ok_or_else(|| {
@@ -181,7 +217,10 @@ fn tables(archive: &Archive, catalog: &Catalog) -> Result<Vec<LoadTable>, Restor
         }
         let statement = CopyStatement::of(entry).map_err(RestoreError::Target)?;
         let (table, parts) = (table.clone(), table.segments.len());
-        Ok(LoadTable { statement, table, parts, kept: false, reordered: None })
+        let root = roots.get(&table.dump_id).filter(|_| statement.format() == RowFormat::Text);
+        let through_root = root.map(|root| statement.through(root));
+        let (kept, rerouted) = (false, AtomicBool::new(false));
+        Ok(LoadTable { statement, table, parts, kept, through_root, rerouted, reordered: None })
     });
     let tables = tables.collect::<Result<Vec<_>, _>>()?;
     match entries.into_values().next() {

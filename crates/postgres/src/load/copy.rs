@@ -79,6 +79,12 @@ impl CopyStatement {
         &self.into
     }
 
+    /// Returns the statement that loads the same rows through `root`, a table that this one is a partition of.
+    #[must_use]
+    pub fn through(&self, root: &[u8]) -> Self {
+        Self { into: root.to_vec(), ..self.clone() }
+    }
+
     /// Returns how this table's rows become rows in the columns' order of `other`; none if they are in it, or if the columns
     /// are not the same.
     #[must_use]
@@ -118,7 +124,7 @@ fn display_name(entry: &Entry) -> String {
 }
 
 /// The entry's own table: of a partition that is loaded through its root, the COPY names the root.
-fn qualified(entry: &Entry) -> Vec<u8> {
+pub(super) fn qualified(entry: &Entry) -> Vec<u8> {
     let quoted = |bytes: &Option<Vec<u8>>| {
         let mut out = vec![b'"'];
         for byte in bytes.as_deref().unwrap_or_default() {

@@ -103,6 +103,12 @@ impl LoadError {
         Self::Refused { what: what.into(), refusal }
     }
 
+    /// Whether a row did not meet a constraint: a CHECK, or the bounds of its partition.
+    #[must_use]
+    pub fn is_check_violation(&self) -> bool {
+        matches!(self, Self::Refused { refusal, .. } if refusal.sqlstate() == Some("23514"))
+    }
+
     /// Returns what to do about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
