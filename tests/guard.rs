@@ -11,7 +11,7 @@ use crate::harness::{Database, Installation, run, said};
 const SCRIPT: &str = "CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 500)";
 
 /// Runs the command on a pseudo-terminal, types `answer` when it is asked, and returns its exit code and what it showed.
-fn at_a_terminal(command: &Command, answer: &str) -> (Option<i32>, String) {
+pub(crate) fn at_a_terminal(command: &Command, answer: &str) -> (Option<i32>, String) {
     let quote = |text: &std::ffi::OsStr| format!("'{}'", text.to_str().expect("UTF-8"));
     let words: Vec<String> =
         std::iter::once(command.get_program()).chain(command.get_args()).map(quote).collect();

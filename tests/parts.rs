@@ -2,7 +2,10 @@
 
 use std::process::Output;
 
-use crate::harness::{Database, Installation, run, said};
+use crate::{
+    guard::at_a_terminal,
+    harness::{Database, Installation, run, said},
+};
 
 const SHOP: &str = "
 CREATE SCHEMA shop; CREATE SCHEMA other;
@@ -95,6 +98,51 @@ fn a_part_of_a_snapshot_comes_back_with_what_it_needs() {
     let output = restore(&installation, &nowhere, &["--table", "shop.order"]);
     assert_eq!(output.status.code(), Some(64), "{}", said(&output));
     assert!(said(&output).contains("has no table shop.order"), "{}", said(&output));
+}
+
+#[test]
+fn rows_alone_go_into_empty_tables_that_are_there_when_a_person_says_so() {
+    let source = Database::create("rows", SHOP);
+    let installation = Installation::create(&source);
+    installation.backup();
+    let refused = |target: &Database, part: &[&str], words: &str| {
+        let output = restore(&installation, target, part);
+        assert_eq!(output.status.code(), Some(73), "{}", said(&output));
+        assert!(said(&output).contains(words), "{words}: {}", said(&output));
+    };
+    let nowhere = Database::to_restore("rows");
+    refused(&nowhere, &["--data-only"], "it does not exist");
+
+    let target = Database::to_restore("rows");
+    let output = restore(&installation, &target, &["--schema-only"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let part = ["--data-only", "--table", "shop.orders"];
+    refused(&target, &part, "orders_customer_fkey of shop.orders references shop.customers");
+    refused(&target, &["--data-only"], "takes a person");
+    target.query("ALTER TABLE shop.orders DROP COLUMN at; INSERT INTO shop.customers VALUES (1)");
+    refused(&target, &["--data-only"], "table shop.orders has no column at");
+    refused(&target, &["--data-only"], "table shop.customers is not empty");
+
+    let target = Database::to_restore("rows");
+    let output = restore(&installation, &target, &["--schema-only"]);
+    assert!(output.status.success(), "{}", said(&output));
+    target.query(
+        "CREATE TABLE other.fired (n int); CREATE FUNCTION other.fire() RETURNS trigger LANGUAGE plpgsql
+         AS $$ BEGIN INSERT INTO other.fired VALUES (1); RETURN NEW; END $$;
+         CREATE TRIGGER fire AFTER INSERT ON shop.orders FOR EACH ROW EXECUTE FUNCTION other.fire()",
+    );
+    let words = ["restore", "latest", "--identity", "identity1", "--data-only", "--target"];
+    let words = [&words[..], &[&target.url]].concat();
+    let (code, shown) = at_a_terminal(&installation.reader(&words), &target.name);
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("4 of its tables, which are empty, will be filled"), "{shown}");
+    let fired = target.query("SELECT count(*) FROM other.fired");
+    assert_eq!(fired.trim(), "0", "triggers are the source's business");
+    target.query("DROP TABLE other.fired; DROP FUNCTION other.fire CASCADE");
+    assert_eq!(target.rows(), source.rows());
+    assert_eq!(target.query("SELECT lo_get(77)").trim(), "\\x6c61726765");
+    let next = "INSERT INTO shop.orders (mood) VALUES ('good') RETURNING id, no";
+    assert_eq!(target.query(next), source.query(next));
 }
 
 #[test]

@@ -125,6 +125,9 @@ pub(crate) struct RestoreArgs {
     /// Restore no rows, no large objects and no values of sequences
     #[arg(long)]
     pub(crate) schema_only: bool,
+    /// Restore rows, large objects and values of sequences alone, into empty tables that are there; a person must confirm it
+    #[arg(long, conflicts_with_all = ["schema_only", "create_roles"])]
+    pub(crate) data_only: bool,
     #[command(flatten)]
     pub(crate) identities: IdentityArgs,
 }

@@ -28,8 +28,8 @@ use stonekeep_format::{
 use stonekeep_postgres::{
     compare::archive_sequences,
     connect::ConnectOptions,
-    load::{PassOptions, Pins, Selection},
-    target::{Missing, TargetInfo, inspect, knows_locale, missing_for},
+    load::{PassOptions, Pins, Selection, partition_roots},
+    target::{DatabaseState, Missing, TargetInfo, inspect, knows_locale, missing_for, not_ready},
     tools::ToolDirs,
 };
 
@@ -195,13 +195,19 @@ async fn prepare<'a>(
     let toc = reader.open(only(&inventory, SegmentKind::Toc)?).await?;
     let archive = Archive::read_directory(&mut &toc.bytes()[..]).map_err(RestoreError::Contents)?;
     let mut warnings = Vec::new();
+    let roots = partition_roots(&archive);
+    let whole = archive.clone();
     let (archive, catalog) = select(plan, archive, catalog, &mut warnings)?;
-    let load = LoadPlan::new(&archive, &catalog, &inventory)?;
+    let load = LoadPlan::new(&archive, &catalog, &inventory, &roots)?;
     let info = inspect(&plan.target).await?;
     let (no_tablespaces, roles) =
         check_missing(plan, &info, &archive, &catalog, &mut warnings).await?;
     let globals = reader.open(only(&inventory, SegmentKind::Globals)?).await?.bytes().clone();
-    let destination = decide(&plan.target, &info, &catalog, confirm).await?;
+    if plan.selection.data_only {
+        check_ready(plan, &info, &whole, &catalog).await?;
+    }
+    let destination =
+        decide(&plan.target, &info, &catalog, plan.selection.data_only, confirm).await?;
     // What an earlier run left is of the whole snapshot.
     if destination.resume && !plan.selection.is_all() {
         let (host, database) = (plan.target.address(), destination.loading);
@@ -210,6 +216,7 @@ async fn prepare<'a>(
     let pins = Pins {
         lc_monetary: usable_money(plan, &catalog, &mut warnings).await?,
         superuser: info.superuser,
+        replica: false,
         server_version_num: info.server_version_num,
     };
     warnings.iter().for_each(|warning| context.warn(warning.clone()));
@@ -285,6 +292,29 @@ fn rows(catalog: &Catalog) -> u64 {
     catalog.tables.iter().map(|table| table.digest.rows).fold(0, u64::saturating_add)
 }
 
+/// Refuses tables that cannot take the rows as they are.
+async fn check_ready(
+    plan: &RestorePlan,
+    info: &TargetInfo,
+    archive: &Archive,
+    catalog: &Catalog,
+) -> Result<(), RestoreError> {
+    let (host, database) = (plan.target.address(), plan.target.database.clone());
+    if info.database == DatabaseState::Absent {
+        return Err(RestoreError::NotReady {
+            host,
+            database,
+            problems: vec!["it does not exist".to_owned()],
+        });
+    }
+    let problems = not_ready(&plan.target, archive, &catalog.tables, info.superuser).await?;
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(RestoreError::NotReady { host, database, problems })
+    }
+}
+
 /// Refuses a target that lacks something; a tablespace alone is no reason, since only speed hangs on it. Returns whether one is
 /// lacking, and the roles that are to be made.
 async fn check_missing(
@@ -294,6 +324,9 @@ async fn check_missing(
     catalog: &Catalog,
     warnings: &mut Vec<String>,
 ) -> Result<(bool, BTreeSet<String>), RestoreError> {
+    if plan.selection.data_only {
+        return Ok((false, BTreeSet::new()));
+    }
     let mut properties = catalog.database.clone();
     let bare = plan.no_owner.then(|| {
         properties.owner = Text::default();

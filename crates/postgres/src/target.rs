@@ -6,6 +6,7 @@
 
 mod mark;
 mod needs;
+mod ready;
 mod roles;
 
 use stonekeep_format::{ErrorKind, archive::Archive, catalog::DatabaseProperties};
@@ -13,6 +14,7 @@ use tokio_postgres::Row;
 
 pub use mark::{Mark, NAME_BYTES_MAX, NoMark, Phase, restoring_name};
 pub use needs::Needs;
+pub use ready::not_ready;
 pub use roles::create_roles;
 
 use crate::{

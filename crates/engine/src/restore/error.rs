@@ -10,6 +10,9 @@ use tokio::task::JoinError;
 
 use crate::segments::SegmentError;
 
+/// How many objects an error names that are in the way (20).
+const PROBLEMS_MAX: usize = 20;
+
 /// Why a snapshot was not restored. No variant holds a byte of a row.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -52,6 +55,16 @@ pub enum RestoreError {
     Lacking {
         /// Sentences: what, and what to do about it.
         lacks: Vec<String>,
+    },
+    /// The tables that are there cannot take rows.
+    #[error("database {database:?} on {host} cannot take the rows alone; nothing was changed there: {}{}", .problems.iter().take(PROBLEMS_MAX).map(String::as_str).collect::<Vec<_>>().join("; "), if .problems.len() > PROBLEMS_MAX { format!("; and {} more", .problems.len() - PROBLEMS_MAX) } else { String::new() })]
+    NotReady {
+        /// The server.
+        host: String,
+        /// The database.
+        database: String,
+        /// What is in the way; names of objects.
+        problems: Vec<String>,
     },
     /// The database holds somebody's data.
     #[error(
@@ -161,6 +174,7 @@ impl RestoreError {
             Self::MayNotCreate { .. } => ErrorKind::Denied,
             Self::Lacking { .. } => ErrorKind::Config,
             Self::Occupied { .. }
+            | Self::NotReady { .. }
             | Self::SameServer { .. }
             | Self::SourceOccupied { .. }
             | Self::Leftover { .. } => ErrorKind::Conflict,

@@ -78,6 +78,15 @@ pub enum Reason {
         /// Functions, types, schemas and large objects.
         others: u64,
     },
+    /// Rows are to be loaded into tables that are there.
+    Fill {
+        /// Tables, views, sequences and the like.
+        relations: u64,
+        /// Rows, as the planner's statistics estimate them.
+        rows_estimate: u64,
+        /// The tables that would be filled.
+        tables: u64,
+    },
 }
 
 impl std::fmt::Display for Question {
@@ -100,6 +109,12 @@ impl std::fmt::Display for Question {
                 "Database {database:?} on {host} is not empty: {relations} tables, views and sequences with about \
                  {rows_estimate} rows, {others} other objects. The snapshot will be loaded beside them; nothing is dropped, \
                  and what has the same name makes the restore fail."
+            ),
+            Reason::Fill { relations, rows_estimate, tables } => write!(
+                f,
+                "Database {database:?} on {host} is not empty: {relations} tables, views and sequences with about \
+                 {rows_estimate} rows. {tables} of its tables, which are empty, will be filled with the snapshot's rows, and \
+                 sequences set; nothing is dropped."
             ),
         }
     }
@@ -146,6 +161,7 @@ pub(super) async fn decide(
     target: &ConnectOptions,
     info: &TargetInfo,
     catalog: &Catalog,
+    data_only: bool,
     confirm: &dyn Confirm,
 ) -> Result<Destination, RestoreError> {
     let destination = place(target, info, &catalog.id).await?;
@@ -168,7 +184,11 @@ pub(super) async fn decide(
         (destination.alone, &info.database)
     {
         let (relations, rows_estimate, others) = (*relations, *rows_estimate, *others);
-        let reason = Reason::Occupied { relations, rows_estimate, others };
+        let reason = if data_only {
+            Reason::Fill { relations, rows_estimate, tables: catalog.tables.len() as u64 }
+        } else {
+            Reason::Occupied { relations, rows_estimate, others }
+        };
         let question = Question { host: host.clone(), database: database.clone(), reason };
         if !confirm.confirm(&question).await {
             return Err(RestoreError::Occupied { host, database, relations, rows_estimate });

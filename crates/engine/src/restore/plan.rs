@@ -14,7 +14,7 @@ use stonekeep_format::{
     digest::RowDigest,
     inventory::{Inventory, Segment, SegmentKind},
 };
-use stonekeep_postgres::load::{CopyStatement, load_order, partition_roots};
+use stonekeep_postgres::load::{CopyStatement, load_order};
 
 use super::{RestoreError, reorder::Reordered};
 
@@ -104,7 +104,7 @@ pub(super) enum Job {
 }
 
 impl LoadPlan {
-    /// Brings the three lists together.
+    /// Brings the three lists together. `roots` are [those](stonekeep_postgres::load::partition_roots) of the whole archive.
     ///
     /// # Errors
     /// [`RestoreError::Inconsistent`]; [`RestoreError::Target`] for a COPY statement that cannot be understood.
@@ -112,8 +112,9 @@ impl LoadPlan {
         archive: &Archive,
         catalog: &Catalog,
         inventory: &Inventory,
+        roots: &HashMap<i32, Vec<u8>>,
     ) -> Result<Self, RestoreError> {
-        let mut tables = tables(archive, catalog)?;
+        let mut tables = tables(archive, catalog, roots)?;
         reorder(&mut tables, catalog);
         let steps = steps(&levels(archive, &tables), &tables, inventory)?;
         let objects = &catalog.large_objects;
@@ -195,14 +196,17 @@ fn inconsistent(what: String) -> RestoreError {
 }
 
 /// Each table of the archive must be in the catalog, and none else.
-fn tables(archive: &Archive, catalog: &Catalog) -> Result<Vec<LoadTable>, RestoreError> {
+fn tables(
+    archive: &Archive,
+    catalog: &Catalog,
+    roots: &HashMap<i32, Vec<u8>>,
+) -> Result<Vec<LoadTable>, RestoreError> {
     let mut entries: HashMap<i32, &Entry> = archive
         .entries
         .iter()
         .filter(|entry| entry.is_table_data())
         .map(|entry| (entry.dump_id, entry))
         .collect();
-    let roots = partition_roots(archive);
     let tables = catalog.tables.iter().map(|table| {
         let entry = entries.remove(&table.dump_id);
         let entry = entry.ok_or_else(|| {
@@ -325,7 +329,7 @@ mod tests {
     use crate::segments::fixture::Fixture;
 
     fn plan(fixture: &Fixture) -> Result<LoadPlan, RestoreError> {
-        LoadPlan::new(&fixture.archive, &fixture.catalog, &fixture.inventory)
+        LoadPlan::new(&fixture.archive, &fixture.catalog, &fixture.inventory, &HashMap::new())
     }
 
     #[test]

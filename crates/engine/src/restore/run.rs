@@ -11,7 +11,7 @@ use stonekeep_format::{
 use stonekeep_postgres::{
     compare::Comparer,
     connect::ConnectOptions,
-    load::{ArchiveDir, Loader, Pass, PassOptions, analyze, run_pass},
+    load::{ArchiveDir, Loader, Pass, PassOptions, Pins, analyze, run_pass},
     properties::PropertyOptions,
     target::{
         Mark, Phase as Stage, TargetInfo, apply_database_properties, create_database, create_roles,
@@ -204,8 +204,11 @@ impl Run<'_> {
         phase(context, Phase::Loading, Some(&self.catalog));
         let Some(mut load) = self.load.take() else { return Ok(Arc::new(Vec::new())) };
         let mut loaders = Vec::new();
+        // Into tables that are finished: what their triggers and keys would do or look at is in the snapshot already.
+        let replica = self.plan.selection.data_only && self.info.superuser;
+        let pins = Pins { replica, ..self.options.pins.clone() };
         for _ in 0..self.options.jobs {
-            loaders.push(Loader::connect(&self.target, &self.archive, &self.options.pins).await?);
+            loaders.push(Loader::connect(&self.target, &self.archive, &pins).await?);
         }
         if self.destination.resume {
             self.reached = Reached::Rows;

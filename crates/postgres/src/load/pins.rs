@@ -11,6 +11,8 @@ pub struct Pins {
     pub lc_monetary: Option<String>,
     /// Whether the role may set what only a superuser may: a role that may not is refused at login over it.
     pub superuser: bool,
+    /// Whether no trigger fires and no foreign key is looked at; takes a superuser.
+    pub replica: bool,
     /// `server_version_num` of the target.
     pub server_version_num: i32,
 }
@@ -30,7 +32,10 @@ const ALWAYS: [(&str, &str); 10] = [
 
 impl Pins {
     fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
-        let replication = self.superuser.then_some(("session_replication_role", "origin"));
+        let replication = self.superuser.then_some((
+            "session_replication_role",
+            if self.replica { "replica" } else { "origin" },
+        ));
         let timeout = (self.server_version_num >= 170_000).then_some(("transaction_timeout", "0"));
         let money = self.lc_monetary.as_deref().map(|locale| ("lc_monetary", locale));
         ALWAYS.into_iter().chain(replication).chain(timeout).chain(money)

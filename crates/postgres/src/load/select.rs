@@ -88,6 +88,8 @@ pub struct Selection {
     pub exclude_schemas: Vec<String>,
     /// No rows, no large objects, no values of sequences.
     pub schema_only: bool,
+    /// Nothing but rows, large objects and values of sequences, into tables that are there.
+    pub data_only: bool,
 }
 
 /// Something that was named is not in the snapshot.
@@ -131,7 +133,12 @@ impl Selection {
         } else {
             ((0..archive.entries.len()).collect(), Vec::new(), Vec::new())
         };
-        let needless = |at: usize| self.schema_only && is_content(&archive.entries[at]);
+        let needless = |at: usize| {
+            let entry = &archive.entries[at];
+            let is_content = is_content(entry);
+            (self.schema_only && is_content)
+                || (self.data_only && !(is_content || is_setting(entry)))
+        };
         let named_out = |entry: &Entry| self.exclude_tables.iter().any(|name| name.is(entry));
         left_out.extend(
             chosen
@@ -143,6 +150,10 @@ impl Selection {
         let kept = chosen.difference(&excluded).filter(|at| !needless(**at));
         let entries = kept.map(|at| archive.entries[*at].clone()).collect();
         let archive = Archive { entries, ..archive.clone() };
+        if self.data_only {
+            // Definitions are the target's own.
+            return Ok(Selected { archive, without_rows: Vec::new(), left_out: Vec::new() });
+        }
         Ok(Selected { archive, without_rows, left_out })
     }
 
@@ -343,10 +354,11 @@ fn is_in_schema(entry: &Entry, schema: &str) -> bool {
 
 /// What is an archive's own, or the database's.
 fn is_always(entry: &Entry) -> bool {
-    matches!(
-        desc(entry),
-        b"ENCODING" | b"STDSTRINGS" | b"SEARCHPATH" | b"DATABASE" | b"DATABASE PROPERTIES"
-    )
+    is_setting(entry) || matches!(desc(entry), b"DATABASE" | b"DATABASE PROPERTIES")
+}
+
+fn is_setting(entry: &Entry) -> bool {
+    matches!(desc(entry), b"ENCODING" | b"STDSTRINGS" | b"SEARCHPATH")
 }
 
 /// What belongs to something else and comes along with it.
@@ -507,6 +519,16 @@ mod tests {
         let ids = ids(&selection.of(&shop()).expect("there"));
         assert!([20, 21, 22, 23, 24].iter().all(|id| !ids.contains(id)));
         assert_eq!(ids.len(), shop().entries.len() - 5);
+    }
+
+    #[test]
+    fn rows_alone_come_without_any_definition() {
+        let selection = Selection { data_only: true, ..Selection::default() };
+        assert_eq!(ids(&selection.of(&shop()).expect("there")), [1, 20, 21, 22, 23, 24]);
+        let orders = Selection { tables: tables(&["orders"]), ..selection };
+        let selected = orders.of(&shop()).expect("there");
+        assert_eq!(ids(&selected), [1, 21, 23]);
+        assert!(selected.left_out.is_empty());
     }
 
     #[test]

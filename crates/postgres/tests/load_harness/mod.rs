@@ -176,6 +176,7 @@ impl Scratch {
     pub(crate) async fn pins(&self) -> Pins {
         let info = target::inspect(&self.source).await.expect("a target");
         Pins {
+            replica: false,
             lc_monetary: Some("C".to_owned()),
             superuser: info.superuser,
             server_version_num: info.server_version_num,
