@@ -155,7 +155,7 @@ fn ten_backups_under_ddl_three_times_a_second_are_of_one_instant_or_loud() {
     assert!(taken > 5, "{taken} of 10");
 }
 
-fn wait_for(flag: &AtomicBool) {
+pub(crate) fn wait_for(flag: &AtomicBool) {
     let begun = Instant::now();
     while !flag.load(Ordering::Acquire) && begun.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(20));

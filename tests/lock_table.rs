@@ -2,41 +2,19 @@
 
 use std::process::Command;
 
-use crate::harness::{Database, Installation, must, run, said, script};
-
-struct Server {
-    dir: tempfile::TempDir,
-    url: String,
-}
-
-impl Server {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        // The server's user goes through it.
-        must(Command::new("chmod").arg("755").arg(dir.path()));
-        let port = must(&mut Command::new(script("ports.sh"))).trim().to_owned();
-        let mut command = Command::new(script("postgres.sh"));
-        command.arg("up").arg(dir.path().join("pg")).arg(&port);
-        // 21 sessions in all.
-        let room_for_210 = "max_locks_per_transaction = 10\nmax_connections = 20\nautovacuum_max_workers = 1\n\
-            max_worker_processes = 0\nmax_wal_senders = 0\nwal_level = minimal";
-        must(command.env("PG_CONF", room_for_210).env_remove("PG_BIN"));
-        Self { dir, url: format!("postgres://postgres@127.0.0.1:{port}/postgres") }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let mut command = Command::new(script("postgres.sh"));
-        drop(run(command.arg("down").arg(self.dir.path().join("pg")).env_remove("PG_BIN")));
-    }
-}
+use crate::{
+    harness::{Database, Installation, must, run, said},
+    own_server::Server,
+};
 
 #[test]
 fn too_many_tables_for_the_servers_locks_are_told_with_what_to_set() {
     let elsewhere = Database::create("elsewhere", "SELECT 1");
     let mut installation = Installation::create(&elsewhere);
-    let server = Server::start();
+    // 21 sessions in all.
+    let room_for_210 = "max_locks_per_transaction = 10\nmax_connections = 20\nautovacuum_max_workers = 1\n\
+        max_worker_processes = 0\nmax_wal_senders = 0\nwal_level = minimal";
+    let server = Server::start(room_for_210);
     installation.database_url.clone_from(&server.url);
     installation.configure(|text| text);
     let make = |from: u32, to: u32| {

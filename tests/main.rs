@@ -1,6 +1,7 @@
 //! One binary for every promise.
 #![cfg(test)]
 
+mod belongings;
 mod cli;
 mod ddl;
 mod expiry;
@@ -11,6 +12,7 @@ mod immutability;
 mod interrupted;
 mod lock_table;
 mod other_targets;
+mod own_server;
 mod parts;
 mod poolers;
 mod proxy;
@@ -19,5 +21,6 @@ mod reuse;
 mod round_trip;
 mod secrets;
 mod servers_of_databases;
+mod standby;
 mod tier_buckets;
 mod tls;

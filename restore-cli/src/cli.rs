@@ -104,6 +104,9 @@ pub(crate) struct RestoreArgs {
     /// Make the roles that the server lacks, as they were: with attributes, passwords and settings
     #[arg(long, conflicts_with = "no_owner")]
     pub(crate) create_roles: bool,
+    /// Leave out security labels, which only their provider can give
+    #[arg(long)]
+    pub(crate) no_security_labels: bool,
     /// Become ROLE before anything is made
     #[arg(long, value_name = "ROLE")]
     pub(crate) role: Option<String>,

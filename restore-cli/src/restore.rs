@@ -24,6 +24,7 @@ pub(crate) fn run(session: &Session<'_>, args: &RestoreArgs) -> Result<ExitCode,
         jobs: args.jobs,
         no_owner: args.no_owner,
         create_roles: args.create_roles,
+        no_security_labels: args.no_security_labels,
         role: args.role.clone(),
         selection: Selection {
             tables: args.table.clone(),

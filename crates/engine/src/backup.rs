@@ -55,8 +55,8 @@ pub async fn backup(
     Ok(outcomes)
 }
 
-/// Reads and commits. DDL that comes in the way while rows are read is given way to once: what was stored by then is not
-/// stored again.
+/// Reads and commits. What comes in the way while rows are read (DDL, a standby's replay) is given way to once: what was stored
+/// by then is not stored again.
 async fn take(
     run: &Run,
     failed: Vec<Outcome>,
@@ -81,7 +81,7 @@ async fn take(
             }
             Err(error) => error,
         };
-        if error.is_ddl() && tries == 1 {
+        if error.is_passing() && tries == 1 {
             let action = "read the database".to_owned();
             context.tell(Event::Retried { action, reason: run::chain_of(&error) });
             tries += 1;
@@ -115,6 +115,9 @@ async fn read(
     let previous =
         |schema: &[u8], name: &[u8]| tables.get(&run.keyer().table_name(schema, name)).copied();
     let dump = source::begin(source, &previous, context.cancel.clone()).await.map_err(failed)?;
+    for remark in &dump.info.remarks {
+        context.warn(remark.clone());
+    }
     for warning in &dump.warnings {
         context.warn(format!("pg_dump: {warning}"));
     }

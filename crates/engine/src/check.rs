@@ -42,43 +42,44 @@ pub async fn check(
     let info = preflight(source).await.map_err(failed)?;
     let line = |what: &str, detail: String| CheckLine { what: what.to_owned(), ok: true, detail };
     let genesis = &prepared.repository.genesis;
-    Ok(CheckReport {
-        lines: vec![
-            line("bucket", format!("{} is there, with Object Lock", prepared.store.bucket())),
-            line(
-                "genesis",
-                format!(
-                    "number {} of repository {}, signed by the owner",
-                    genesis.n, genesis.repository
-                ),
+    let remarks = info.remarks.iter().map(|remark| line("remark", remark.clone()));
+    let mut lines = vec![
+        line("bucket", format!("{} is there, with Object Lock", prepared.store.bucket())),
+        line(
+            "genesis",
+            format!(
+                "number {} of repository {}, signed by the owner",
+                genesis.n, genesis.repository
             ),
-            line("signer", format!("{} is listed in the genesis", plan.signer.fingerprint())),
-            line("recipients", format!("{}, as in the genesis", plan.recipients.len())),
-            line(
-                "clock",
-                format!(
-                    "agrees with the storage server's ({})",
-                    prepared.locks.started_at.to_rfc3339()
-                ),
+        ),
+        line("signer", format!("{} is listed in the genesis", plan.signer.fingerprint())),
+        line("recipients", format!("{}, as in the genesis", plan.recipients.len())),
+        line(
+            "clock",
+            format!(
+                "agrees with the storage server's ({})",
+                prepared.locks.started_at.to_rfc3339()
             ),
-            line(
-                "next snapshot",
-                format!(
-                    "tier {:?}, locked until {}",
-                    prepared.tier.name,
-                    prepared.locks.of_document()?.retain_until.to_rfc3339()
-                ),
+        ),
+        line(
+            "next snapshot",
+            format!(
+                "tier {:?}, locked until {}",
+                prepared.tier.name,
+                prepared.locks.of_document()?.retain_until.to_rfc3339()
             ),
-            line(
-                "database",
-                format!(
-                    "{} on PostgreSQL {}, {} MiB",
-                    info.database,
-                    info.server_version,
-                    info.database_bytes >> 20
-                ),
+        ),
+        line(
+            "database",
+            format!(
+                "{} on PostgreSQL {}, {} MiB",
+                info.database,
+                info.server_version,
+                info.database_bytes >> 20
             ),
-            line("pg_dump", info.pg_dump_version),
-        ],
-    })
+        ),
+        line("pg_dump", info.pg_dump_version.clone()),
+    ];
+    lines.extend(remarks);
+    Ok(CheckReport { lines })
 }

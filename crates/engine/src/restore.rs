@@ -63,6 +63,8 @@ pub struct RestorePlan {
     pub no_owner: bool,
     /// Makes the roles that the target lacks.
     pub create_roles: bool,
+    /// Leaves out security labels, which only their provider can give.
+    pub no_security_labels: bool,
     /// The role to become before anything is made.
     pub role: Option<String>,
     /// What of the snapshot is restored.
@@ -197,7 +199,13 @@ async fn prepare<'a>(
     let mut warnings = Vec::new();
     let roots = partition_roots(&archive);
     let whole = archive.clone();
-    let (archive, catalog) = select(plan, archive, catalog, &mut warnings)?;
+    let (mut archive, catalog) = select(plan, archive, catalog, &mut warnings)?;
+    if plan.no_security_labels {
+        let before = archive.entries.len();
+        archive.entries.retain(|entry| entry.desc.as_deref() != Some(b"SECURITY LABEL"));
+        let left_out = before - archive.entries.len();
+        warnings.push(format!("security labels of {left_out} objects are left out"));
+    }
     let load = LoadPlan::new(&archive, &catalog, &inventory, &roots)?;
     let info = inspect(&plan.target).await?;
     let (no_tablespaces, roles) =
@@ -380,6 +388,11 @@ fn lacks(missing: &Missing) -> Vec<String> {
         "Roles",
         &missing.roles,
         "give --create-roles to make them as they were, or --no-owner to do without",
+    );
+    add(
+        "Providers of security labels",
+        &missing.label_providers,
+        "load them (shared_preload_libraries), or give --no-security-labels to do without",
     );
     add("Extensions", &missing.extensions, "install their packages on the server");
     add(

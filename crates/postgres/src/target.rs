@@ -138,6 +138,8 @@ pub struct Missing {
     pub locales: Vec<String>,
     /// Collations of `pg_catalog`.
     pub collations: Vec<String>,
+    /// Providers of security labels that are not loaded.
+    pub label_providers: Vec<String>,
 }
 
 impl Missing {
@@ -149,6 +151,7 @@ impl Missing {
             && self.tablespaces.is_empty()
             && self.locales.is_empty()
             && self.collations.is_empty()
+            && self.label_providers.is_empty()
     }
 }
 
@@ -267,7 +270,14 @@ pub async fn missing_for(
         }
     }
     locales.extend(missing_provider(&session, info, properties).await?);
+    let mut label_providers = Vec::new();
+    for provider in &needs.label_providers {
+        if !knows_provider(&session, provider).await? {
+            label_providers.push(provider.clone());
+        }
+    }
     Ok(Missing {
+        label_providers,
         roles: lacks(&needs.roles, &info.roles),
         extensions: lacks(&needs.extensions, &info.extensions_available),
         tablespaces: lacks(&needs.tablespaces, &info.tablespaces),
@@ -292,6 +302,22 @@ async fn session_knows_locale(session: &Session, locale: &str) -> Result<bool, T
         // invalid_parameter_value is the answer to our question; anything else is not.
         Err(error) if error.code().is_some_and(|code| code.code() == "22023") => Ok(false),
         Err(error) => Err(TargetError::refused("try a locale")(error)),
+    }
+}
+
+/// Whether a provider of security labels is loaded. No catalog tells; so a label is taken away in a transaction that is rolled
+/// back. The provider is looked for before any right is.
+async fn knows_provider(session: &Session, provider: &str) -> Result<bool, TargetError> {
+    let failed = || TargetError::refused("try a security label");
+    session.batch_execute("BEGIN").await.map_err(failed())?;
+    let ask = format!("SECURITY LABEL FOR {} ON SCHEMA pg_catalog IS NULL", identifier(provider));
+    let tried = session.batch_execute(&ask).await;
+    session.batch_execute("ROLLBACK").await.map_err(failed())?;
+    match tried {
+        Ok(()) => Ok(true),
+        Err(error) if error.as_db_error().is_none() => Err(failed()(error)),
+        // invalid_parameter_value: it is not loaded. What it says itself against this label is no matter.
+        Err(error) => Ok(error.code().is_none_or(|code| code.code() != "22023")),
     }
 }
 

@@ -298,6 +298,7 @@ async fn what_is_missing_is_listed_before_anything_changes() {
     let missing =
         target::missing_for(&scratch.source, &info, &archive, &properties).await.expect("a list");
     let wanted = Missing {
+        label_providers: Vec::new(),
         roles: ["sk Odd", "sk_owner", "sk_plain"].map(str::to_owned).to_vec(),
         extensions: vec!["sk_no_such".to_owned()],
         tablespaces: vec!["fast".to_owned()],

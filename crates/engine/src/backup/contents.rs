@@ -150,7 +150,7 @@ fn catalog(plan: &BackupPlan, run: &Run, copied: &Copied, listed: &Listed) -> Ca
         tables: tables(copied, listed),
         large_objects: catalog_large_objects(copied, listed),
         sequences: archive_sequences(&dump.archive),
-        warnings: dump.warnings.clone(),
+        warnings: dump.info.remarks.iter().chain(&dump.warnings).cloned().collect(),
     }
 }
 

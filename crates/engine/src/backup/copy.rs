@@ -49,6 +49,7 @@ pub(super) struct Copied {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) label: stonekeep_format::ids::Label,
+    in_recovery: bool,
     pub(super) tables: Vec<SourceTable>,
     pub(super) key: RowDigestKey,
     cut_key: CutKey,
@@ -76,6 +77,7 @@ pub(super) async fn copy(
     let plan = run.plan();
     let shared = Arc::new(Shared {
         label: plan.label.clone(),
+        in_recovery: dump.info.in_recovery,
         tables: dump.tables.clone(),
         key: RowDigestKey::from_bytes(rand::random()),
         cut_key: CutKey::derive(&plan.signer.derive_secret(CUT_CONTEXT)),
@@ -193,6 +195,7 @@ struct Part {
 
 impl Shared {
     pub(super) fn failed(&self, source: DumpError) -> BackupError {
+        let source = if self.in_recovery { source.on_standby() } else { source };
         BackupError::Source { label: self.label.clone(), source }
     }
 

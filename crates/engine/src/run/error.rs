@@ -208,8 +208,8 @@ pub enum BackupError {
 
 impl BackupError {
     /// Whether somebody's DDL was in the way, which may be gone at the next try.
-    pub(crate) const fn is_ddl(&self) -> bool {
-        matches!(self, Self::Source { source: DumpError::DdlInTheWay { .. }, .. })
+    pub(crate) const fn is_passing(&self) -> bool {
+        matches!(self, Self::Source { source, .. } if source.is_passing())
     }
 
     /// Returns it in words that hold no name, for a record that whoever may list the bucket can read.

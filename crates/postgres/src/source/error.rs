@@ -90,6 +90,15 @@ pub enum DumpError {
         /// What was seen last.
         reason: String,
     },
+    /// A standby ended the reading.
+    #[error(
+        "the standby ended the reading, as it does when what it replays collides with it: set max_standby_streaming_delay to longer than a backup takes (or -1) and hot_standby_feedback to on, or read from the primary"
+    )]
+    StandbyConflict {
+        /// What came.
+        #[source]
+        source: Box<Self>,
+    },
     /// The schema changed while locks were taken. Tried again.
     #[error("{what}")]
     Changed {
@@ -177,6 +186,26 @@ impl DumpError {
         Refusal::told(error).into()
     }
 
+    /// Returns what this error is on a standby: its replay ends statements (40001) and whole sessions, whose connections are
+    /// merely lost.
+    #[must_use]
+    pub fn on_standby(self) -> Self {
+        let (Self::Query(refusal) | Self::Rows(RowsError::Refused { source: refusal, .. })) = &self
+        else {
+            return self;
+        };
+        match refusal.sqlstate() {
+            None | Some("40001" | "57P01") => Self::StandbyConflict { source: Box::new(self) },
+            Some(_) => self,
+        }
+    }
+
+    /// Whether what was in the way may be gone at once, so that it is worth beginning again.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::DdlInTheWay { .. } | Self::StandbyConflict { .. })
+    }
+
     /// Whether a COPY was refused for the length of a row.
     #[must_use]
     pub fn is_too_long(&self) -> bool {
@@ -213,7 +242,8 @@ impl DumpError {
                 ErrorKind::Config
             }
             Self::Rights { .. } | Self::RowSecurity { .. } => ErrorKind::Denied,
-            Self::DdlInTheWay { .. }
+            Self::StandbyConflict { .. }
+            | Self::DdlInTheWay { .. }
             | Self::Changed { .. }
             | Self::Silent
             | Self::Cancelled

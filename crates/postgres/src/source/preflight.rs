@@ -29,6 +29,8 @@ pub struct SourceInfo {
     pub reads_passwords: bool,
     /// Settings that change how values are printed or read back.
     pub settings: Vec<(String, String)>,
+    /// What a snapshot of it will lack, or what may end one: for people.
+    pub remarks: Vec<String>,
     /// What `pg_dump --version` says.
     pub pg_dump_version: String,
     /// Tells this server process from others.
@@ -84,6 +86,10 @@ pub(super) async fn examine(
     info.pg_dump_version = super::toc::version(options, &info).await?;
     check_rights(session, &options.connect.user).await?;
     check_lock_table(session).await?;
+    if info.encoding == "SQL_ASCII" {
+        check_names(session).await?;
+    }
+    info.remarks = remarks(session, info.in_recovery).await?;
     Ok(info)
 }
 
@@ -184,6 +190,7 @@ async fn read_info(session: &Session) -> Result<SourceInfo, DumpError> {
         in_recovery: row.get("in_recovery"),
         reads_passwords: row.get("reads_passwords"),
         settings: settings.iter().map(|row| (row.get(0), row.get(1))).collect(),
+        remarks: Vec::new(),
         pg_dump_version: String::new(),
         postmaster,
     })
@@ -241,6 +248,52 @@ async fn check_lock_table(session: &Session) -> Result<(), DumpError> {
         return Ok(());
     }
     Err(DumpError::LockTable { tables, slots, wanted: needed.div_ceil(sessions) })
+}
+
+const NAMES: &str = "SELECT c.oid, pg_catalog.convert_to(pg_catalog.concat_ws(' ', n.nspname, c.relname, pg_catalog.string_agg(a.attname, ' ')), 'SQL_ASCII') \
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 \
+    WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' GROUP BY c.oid, n.nspname, c.relname ORDER BY c.oid";
+
+/// In SQL_ASCII a name can be any bytes, and a statement that names a table must be text.
+async fn check_names(session: &Session) -> Result<(), DumpError> {
+    let rows = session.query(NAMES, &[]).await.map_err(|error| DumpError::told(&error))?;
+    let is_no_text = |row: &&Row| std::str::from_utf8(row.get(1)).is_err();
+    match rows.iter().find(is_no_text) {
+        None => Ok(()),
+        Some(row) => Err(DumpError::Name { oid: row.get(0) }),
+    }
+}
+
+const REMARKS: &str = "SELECT (SELECT count(*) FROM pg_catalog.pg_class WHERE relkind = 'r' AND relpersistence = 'u') AS unlogged, \
+    (SELECT count(*) FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid \
+      WHERE d.datname = current_database() AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)) AS subscriptions, \
+    current_setting('hot_standby_feedback') = 'on' AS feedback, current_setting('max_standby_streaming_delay') AS delay";
+
+async fn remarks(session: &Session, in_recovery: bool) -> Result<Vec<String>, DumpError> {
+    let row = query_one(session, REMARKS).await?;
+    let mut remarks = Vec::new();
+    let subscriptions = row.get::<_, i64>("subscriptions");
+    if subscriptions > 0 {
+        remarks.push(format!(
+            "{subscriptions} subscriptions are left out: only a superuser may read them"
+        ));
+    }
+    if in_recovery {
+        let unlogged = row.get::<_, i64>("unlogged");
+        if unlogged > 0 {
+            remarks.push(format!(
+                "{unlogged} unlogged tables come without rows: a standby has none of them, back up the primary if they matter"
+            ));
+        }
+        let (has_feedback, delay) = (row.get::<_, bool>("feedback"), row.get::<_, &str>("delay"));
+        if !has_feedback || delay != "-1" {
+            remarks.push(format!(
+                "a standby ends what reads for longer than its replay may wait: hot_standby_feedback is {}, max_standby_streaming_delay is {delay}",
+                if has_feedback { "on" } else { "off" }
+            ));
+        }
+    }
+    Ok(remarks)
 }
 
 async fn check_rights(session: &Session, role: &str) -> Result<(), DumpError> {

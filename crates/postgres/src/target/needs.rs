@@ -22,6 +22,8 @@ pub struct Needs {
     pub tablespaces: BTreeSet<String>,
     /// Locales of the operating system, of the database and of its collations.
     pub locales: BTreeSet<String>,
+    /// Providers of its security labels.
+    pub label_providers: BTreeSet<String>,
     /// Collations of `pg_catalog` that its definitions name.
     pub collations: BTreeSet<String>,
 }
@@ -63,11 +65,21 @@ impl Needs {
             b"ACL" | b"DEFAULT ACL" => grantees(defn).iter().for_each(|role| self.add_role(role)),
             b"POLICY" => policy_roles(defn).iter().for_each(|role| self.add_role(role)),
             b"USER MAPPING" => mapped_role(defn).iter().for_each(|role| self.add_role(role)),
+            b"SECURITY LABEL" => self.label_providers.extend(label_providers(defn)),
             b"COLLATION" => self.locales.extend(libc_locales(defn)),
             _ => {}
         }
         self.collations.extend(collations(defn));
     }
+}
+
+/// Of each `SECURITY LABEL FOR provider ON …`: an entry holds those of the columns, too.
+fn label_providers(defn: &[u8]) -> Vec<String> {
+    let words = words(defn);
+    let starts = words
+        .windows(4)
+        .filter(|four| four[0].is("SECURITY") && four[1].is("LABEL") && four[2].is("FOR"));
+    starts.filter_map(|four| four[3].role().and_then(text)).collect()
 }
 
 fn is_everywhere(locale: &str) -> bool {
