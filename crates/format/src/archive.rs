@@ -187,6 +187,12 @@ pub enum ArchiveError {
         /// The name, with what is not ASCII replaced.
         name: String,
     },
+    /// The list of a group of large objects is none.
+    #[error("entry {dump_id} of the archive does not say which large objects it makes")]
+    LargeObjects {
+        /// The entry.
+        dump_id: i32,
+    },
     /// The input could not be read.
     #[error("cannot read the archive")]
     Read(#[source] io::Error),

@@ -144,16 +144,16 @@ impl Comparer {
         key: &RowDigestKey,
     ) -> Result<LargeObjectDigest, CompareError> {
         let query = "SELECT m.oid, pg_catalog.lo_get(m.oid, 0, $3) FROM \
-                     (SELECT oid FROM pg_catalog.pg_largeobject_metadata WHERE oid::int8 > $1 ORDER BY oid::int8 LIMIT $2) m";
+                     (SELECT oid FROM pg_catalog.pg_largeobject_metadata WHERE oid > $1 ORDER BY oid LIMIT $2) m";
         let refused = || CompareError::refused("large objects");
-        let (mut total, mut last) = (LargeObjectDigest::default(), -1_i64);
+        let (mut total, mut last) = (LargeObjectDigest::default(), 0_u32);
         loop {
             let args: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
                 [&last, &OBJECTS_AT_ONCE, &CONTENT_BYTES];
             let rows = self.session.query(query, &args).await.map_err(refused())?;
             for row in &rows {
                 let (oid, head) = (row.get::<_, u32>(0), row.get::<_, &[u8]>(1));
-                last = last.max(i64::from(oid));
+                last = last.max(oid);
                 total = total.merge(self.digest_large_object(oid, head, key).await?);
             }
             if rows.is_empty() {

@@ -8,6 +8,7 @@
 
 mod copy;
 mod error;
+mod large_objects;
 mod list;
 mod messages;
 mod order;
@@ -17,10 +18,9 @@ mod roots;
 mod select;
 
 pub(crate) use copy::utf8_statement;
-pub use copy::{
-    CopyIn, CopyStatement, LARGE_OBJECT_WRITE_BYTES_MAX, Loader, analyze, rows_of_slice,
-};
+pub use copy::{CopyIn, CopyStatement, Loader, analyze, rows_of_slice};
 pub use error::LoadError;
+pub use large_objects::LARGE_OBJECT_WRITE_BYTES_MAX;
 pub use list::{Pass, Step, archive_encoding, load_order, pass_list, steps};
 pub use messages::{PassMessage, TOLERATED};
 pub use order::ColumnOrder;

@@ -166,8 +166,9 @@ async fn every_entry_of_a_real_archive_has_one_step() {
         let (desc, tag) = (String::from_utf8_lossy(&desc), String::from_utf8_lossy(&tag));
         let wanted = match desc.as_ref() {
             "ENCODING" | "STDSTRINGS" | "SEARCHPATH" => Step::Setting,
-            "TABLE DATA" | "BLOBS" => Step::Content,
+            "TABLE DATA" | "BLOBS" | "BLOB" => Step::Content,
             "SEQUENCE SET" => Step::AfterData,
+            "COMMENT" if tag.contains("LARGE OBJECT") => Step::AfterData,
             "COMMENT" if tag.contains("INDEX") || tag.contains("CONSTRAINT") => Step::Rest,
             _ if tag.starts_with("DATABASE ") || desc.starts_with("DATABASE") => Step::Database,
             "ACL"
@@ -178,7 +179,7 @@ async fn every_entry_of_a_real_archive_has_one_step() {
             | "TRIGGER"
             | "RULE"
             | "INDEX" => Step::Rest,
-            "TABLE" | "BLOB" | "COMMENT" | "SCHEMA" | "FUNCTION" | "TYPE" | "DOMAIN" | "VIEW"
+            "TABLE" | "COMMENT" | "SCHEMA" | "FUNCTION" | "TYPE" | "DOMAIN" | "VIEW"
             | "SEQUENCE" => Step::Schema,
             _ => continue,
         };

@@ -158,14 +158,13 @@ pub(super) fn lists(
 }
 
 fn oids_of(archive: &Archive, entry: &Entry) -> Result<Vec<u32>, BackupError> {
-    let unknown = || BackupError::Incomplete {
-        what: format!("entry {} does not say which large objects it holds", entry.dump_id),
-    };
-    let metadata = archive.entries.iter().find(|other| {
-        entry.dependencies.contains(&other.dump_id)
-            && other.desc.as_deref() == Some(b"BLOB METADATA")
-    });
-    let defn = metadata.and_then(|other| other.defn.as_deref()).ok_or_else(unknown)?;
-    let text = std::str::from_utf8(defn).map_err(|_| unknown())?;
-    text.split_whitespace().map(|word| word.parse().map_err(|_| unknown())).collect()
+    let needed = archive.entries.iter().filter(|other| entry.dependencies.contains(&other.dump_id));
+    let listed = needed.filter_map(|other| other.large_objects().transpose()).next();
+    match listed {
+        Some(Ok(oids)) => Ok(oids),
+        Some(Err(error)) => Err(BackupError::Incomplete { what: error.to_string() }),
+        None => Err(BackupError::Incomplete {
+            what: format!("entry {} does not say which large objects it holds", entry.dump_id),
+        }),
+    }
 }

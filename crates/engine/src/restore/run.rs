@@ -83,6 +83,9 @@ impl Run<'_> {
             phase(context, Phase::Schema, None);
             self.begin().await?;
             self.pass(Pass::Schema, &dir, context).await?;
+            let mut loader =
+                Loader::connect(&self.target, &self.archive, &self.options.pins).await?;
+            loader.make_large_objects(&self.archive, &self.options).await?;
             // What was restored in part is not gone on with: the next run may ask for another part.
             if self.plan.selection.is_all() {
                 self.mark(Stage::Rows).await?;

@@ -7,6 +7,9 @@ use crate::ids::MemberName;
 const TABLE_DATA: &[u8] = b"TABLE DATA";
 /// The entries that hold the content of large objects.
 const BLOBS: &[u8] = b"BLOBS";
+/// The entries that make one large object, up to PostgreSQL 16, or a group of them with one owner and the same rights.
+const BLOB: &[u8] = b"BLOB";
+const BLOB_METADATA: &[u8] = b"BLOB METADATA";
 /// How the definition of a TABLE DATA entry begins that is loaded through the root of its partitions.
 const THROUGH_ROOT: &[u8] = b"-- load via partition root ";
 /// How pg_dump's COPY statements end.
@@ -108,6 +111,23 @@ impl Entry {
         })?;
         self.copy_stmt = Some([statement, FROM_BINARY].concat());
         Ok(())
+    }
+
+    /// Returns the large objects that the entry makes, empty and with an owner; none if it is of another kind.
+    ///
+    /// # Errors
+    /// [`ArchiveError::LargeObjects`].
+    pub fn large_objects(&self) -> Result<Option<Vec<u32>>, ArchiveError> {
+        match self.desc.as_deref() {
+            Some(BLOB) => Ok(Some(vec![self.oid])),
+            Some(BLOB_METADATA) => {
+                let list = self.defn.as_deref().and_then(|defn| std::str::from_utf8(defn).ok());
+                let oids = list.map(|list| list.split_whitespace().map(str::parse).collect());
+                let none = ArchiveError::LargeObjects { dump_id: self.dump_id };
+                oids.and_then(Result::ok).map(Some).ok_or(none)
+            }
+            _ => Ok(None),
+        }
     }
 
     pub(super) fn member_for(

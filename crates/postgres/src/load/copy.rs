@@ -16,10 +16,6 @@ use crate::{
     target::Mark,
 };
 
-/// The most bytes of large objects that [`Loader::put_large_objects`] is given at once: 8 MiB. They are held about three
-/// times (ours, the driver's, the socket's).
-pub const LARGE_OBJECT_WRITE_BYTES_MAX: usize = 8 << 20;
-
 /// The COPY of one TABLE DATA entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyStatement {
@@ -158,7 +154,7 @@ pub fn rows_of_slice(slice: &Bytes, ends: Ends, table: &CopyStatement) -> Result
 /// One connection to the database being restored.
 #[derive(Debug)]
 pub struct Loader {
-    session: Session,
+    pub(super) session: Session,
     encoding: String,
     /// The session's own encoding: UTF-8, but the archive's while binary rows are loaded.
     spoken: String,
@@ -249,43 +245,6 @@ impl Loader {
     /// Returns a statement in UTF-8; the server converts it if it is in another encoding and not plain ASCII.
     async fn statement(&self, bytes: Vec<u8>, table: &CopyStatement) -> Result<String, LoadError> {
         utf8_statement(&self.session, bytes, &self.encoding, table).await
-    }
-
-    /// Writes into a large object, which the schema pass has made. `offset` in bytes.
-    ///
-    /// # Errors
-    /// [`LoadError::Refused`].
-    pub async fn put_large_object(
-        &mut self,
-        oid: u32,
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<(), LoadError> {
-        let refused = |refusal| LoadError::refused(format!("large object {oid}"), refusal);
-        let offset = i64::try_from(offset).map_err(|_| LoadError::TooLong { oid })?;
-        let put = "SELECT pg_catalog.lo_put($1::oid, $2::int8, $3::bytea)";
-        self.session
-            .execute(put, &[&oid, &offset, &bytes])
-            .await
-            .map_err(|e| refused(Refusal::quiet(&e)))?;
-        Ok(())
-    }
-
-    /// Writes whole small large objects in one statement, at most [`LARGE_OBJECT_WRITE_BYTES_MAX`] together.
-    ///
-    /// # Errors
-    /// [`LoadError::Refused`].
-    pub async fn put_large_objects(&mut self, objects: &[(u32, Bytes)]) -> Result<(), LoadError> {
-        let (oids, contents): (Vec<u32>, Vec<&[u8]>) =
-            objects.iter().map(|(oid, bytes)| (*oid, &bytes[..])).unzip();
-        let put = "SELECT pg_catalog.lo_put(o.oid, 0, o.content) \
-                   FROM ROWS FROM (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::bytea[])) AS o(oid, content)";
-        let refused = |refusal| LoadError::refused("large objects", refusal);
-        self.session
-            .execute(put, &[&oids, &contents])
-            .await
-            .map_err(|e| refused(Refusal::quiet(&e)))?;
-        Ok(())
     }
 }
 

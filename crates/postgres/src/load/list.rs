@@ -18,7 +18,7 @@ pub enum Step {
     Database,
     /// [`Pass::Schema`].
     Schema,
-    /// By us: rows of tables and contents of large objects.
+    /// By us: rows of tables, large objects and their contents.
     Content,
     /// [`Pass::AfterData`].
     AfterData,
@@ -29,7 +29,7 @@ pub enum Step {
 /// A run of pg_restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Pass {
-    /// Schemas, types, functions, tables, empty large objects: all that rows need, and no rights.
+    /// Schemas, types, functions, tables: all that rows need, and no rights.
     Schema,
     /// What belongs to the data and is not rows: the values of sequences.
     AfterData,
@@ -81,7 +81,8 @@ pub fn steps(archive: &Archive) -> Vec<Step> {
 
 /// Returns the step of an entry that is sure by itself; none for a comment or label, which follows its object.
 fn own_step(entry: &Entry) -> Option<Step> {
-    if entry.is_table_data() || entry.is_large_objects() {
+    let makes_objects = matches!(entry.desc.as_deref(), Some(b"BLOB" | b"BLOB METADATA"));
+    if entry.is_table_data() || entry.is_large_objects() || makes_objects {
         return Some(Step::Content);
     }
     let tag = entry.tag.as_deref().unwrap_or_default();
@@ -97,8 +98,6 @@ fn own_step(entry: &Entry) -> Option<Step> {
         | b"DEFAULT ACL"
         | b"EVENT TRIGGER"
         | b"MATERIALIZED VIEW DATA" => Some(Step::Rest),
-        // Before the data up to pg_dump 16, in the data section from 17 on; they make the objects that we then fill.
-        b"BLOB" | b"BLOB METADATA" => Some(Step::Schema),
         _ => match entry.section {
             Section::PreData => Some(Step::Schema),
             Section::Data => Some(Step::AfterData),
@@ -232,8 +231,8 @@ pub(super) mod tests {
             entry(11, "COMMENT", Section::None, &[10]),
             entry(12, "MATERIALIZED VIEW DATA", Section::PostData, &[]),
         ]);
-        assert_eq!(pass_list(&archive, Pass::Schema), "2;\n4;\n5;\n6;\n");
-        assert_eq!(pass_list(&archive, Pass::AfterData), "9;\n");
+        assert_eq!(pass_list(&archive, Pass::Schema), "2;\n4;\n");
+        assert_eq!(pass_list(&archive, Pass::AfterData), "6;\n9;\n");
         assert_eq!(pass_list(&archive, Pass::Rest), "3;\n10;\n11;\n12;\n");
     }
 

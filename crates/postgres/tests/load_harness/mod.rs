@@ -268,7 +268,7 @@ pub(crate) async fn restore(
     let dir = ArchiveDir::create(scratch.dir.path().join("toc"), &archive)?;
     let pass = async |pass| run_pass(&loading, &tools, dir.path(), &archive, pass, &options).await;
     let mut tolerated = pass(Pass::Schema).await?.tolerated;
-    load_content(scratch, &loading, &archive, &options.pins).await?;
+    load_content(scratch, &loading, &archive, &options).await?;
     tolerated.extend(pass(Pass::AfterData).await?.tolerated);
     tolerated.extend(pass(Pass::Rest).await?.tolerated);
     analyze(&loading, &options.pins).await?;
@@ -293,10 +293,11 @@ async fn load_content(
     scratch: &Scratch,
     loading: &ConnectOptions,
     archive: &Archive,
-    pins: &Pins,
+    options: &PassOptions,
 ) -> Result<(), LoadError> {
-    let mut one = Loader::connect(loading, archive, pins).await?;
-    let mut two = Loader::connect(loading, archive, pins).await?;
+    let mut one = Loader::connect(loading, archive, &options.pins).await?;
+    let mut two = Loader::connect(loading, archive, &options.pins).await?;
+    one.make_large_objects(archive, options).await?;
     for entry in &archive.entries {
         if entry.is_table_data() {
             load_table(scratch, entry, [&mut one, &mut two]).await?;
