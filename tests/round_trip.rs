@@ -1,6 +1,9 @@
 //! What was backed up comes back equal: by our own restore, by stock pg_restore, and by stock tools alone.
 
-use std::{process::Command, time::Instant};
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use crate::harness::{Database, Installation, User, is_slow, must, server};
 
@@ -205,5 +208,47 @@ fn twenty_thousand_tables_come_back_equal() {
     for table in [1, 777, 20000] {
         let row = format!("SELECT * FROM t{table}");
         assert_eq!(source.query(&row), target.query(&row));
+    }
+}
+
+/// Rows of 1 MiB, which lie in TOAST: what is held of them at a time must fit in 256 MiB.
+#[test]
+fn five_gigabytes_of_long_rows_come_back_equal_in_little_memory() {
+    if !is_slow() {
+        return;
+    }
+    let source = Database::create(
+        "long_rows",
+        "CREATE TABLE files (id int PRIMARY KEY, content text); ALTER TABLE files ALTER content SET STORAGE EXTERNAL;
+         CREATE FUNCTION noise(seed int) RETURNS text LANGUAGE sql AS $$ SELECT string_agg(md5((seed * 40000 + g)::text), '') FROM generate_series(1, 32768) g $$;
+         INSERT INTO files SELECT i, noise(i) FROM generate_series(1, 5120) i",
+    );
+    let installation = Installation::create(&source);
+    let backup = resident_bytes_max(&mut installation.daemon(&["backup"]));
+    let target = Database::to_restore("long_rows");
+    let url = target.url.as_str();
+    let restore = ["restore", "latest", "--identity", "identity1", "--target", url];
+    let restore = resident_bytes_max(&mut installation.reader(&restore));
+    println!("resident, MiB: backup {}, restore {}", backup >> 20, restore >> 20);
+    let sums = "SELECT count(*), md5(string_agg(md5(content), '' ORDER BY id)) FROM files";
+    assert_eq!(source.query(sums), target.query(sums));
+    assert!(backup <= 256 << 20, "{} MiB", backup >> 20);
+}
+
+/// Runs a command, which must succeed, and returns the most memory that was resident: VmHWM, as last seen.
+fn resident_bytes_max(command: &mut Command) -> u64 {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
+    let mut kilobytes = 0;
+    loop {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+        let line = status.unwrap_or_default().lines().find_map(|line| {
+            line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+        });
+        kilobytes = line.unwrap_or(kilobytes);
+        if let Some(status) = child.try_wait().expect("waited for") {
+            assert!(status.success(), "{command:?}: {status}");
+            return kilobytes << 10;
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
 }

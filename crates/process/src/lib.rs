@@ -9,3 +9,8 @@ pub mod lines;
 pub mod options;
 pub mod output;
 pub mod signals;
+
+/// glibc keeps what the buffers of large rows leave behind: a backup of rows of 1 MiB took 381 MiB with it, and takes 176 MiB
+/// with this one (a table of 5 GiB, measured).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
