@@ -22,6 +22,8 @@ CREATE TABLE other.log_25 PARTITION OF other.log FOR VALUES FROM ('2025-01-01') 
 CREATE TABLE other.log_26 PARTITION OF other.log FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
 INSERT INTO other.log SELECT date '2025-07-01' + i, 'l' || i FROM generate_series(1, 300) i;
 CREATE MATERIALIZED VIEW other.sums AS SELECT count(*) FROM other.log;
+CREATE TABLE houses (id int PRIMARY KEY); INSERT INTO houses SELECT generate_series(1, 30);
+CREATE TABLE rooms (house int REFERENCES houses); INSERT INTO rooms SELECT id FROM houses;
 SELECT lo_from_bytea(77, 'large');";
 
 fn restore(installation: &Installation, target: &Database, part: &[&str]) -> Output {
@@ -126,8 +128,17 @@ fn rows_alone_go_into_empty_tables_that_are_there_when_a_person_says_so() {
     let target = Database::to_restore("rows");
     let output = restore(&installation, &target, &["--schema-only"]);
     assert!(output.status.success(), "{}", said(&output));
+    target.query("ALTER TABLE rooms ADD again int REFERENCES houses");
+    refused(
+        &target,
+        &["--data-only"],
+        "rooms_again_fkey of public.rooms is a key that the snapshot has not",
+    );
+    target.query("ALTER TABLE rooms DROP COLUMN again; SELECT lo_create(5)");
+    refused(&target, &["--data-only"], "it holds large objects");
+    refused(&target, &["--data-only", "--table", "shop.customers"], "takes a person");
     target.query(
-        "CREATE TABLE other.fired (n int); CREATE FUNCTION other.fire() RETURNS trigger LANGUAGE plpgsql
+        "SELECT lo_unlink(5); CREATE TABLE other.fired (n int); CREATE FUNCTION other.fire() RETURNS trigger LANGUAGE plpgsql
          AS $$ BEGIN INSERT INTO other.fired VALUES (1); RETURN NEW; END $$;
          CREATE TRIGGER fire AFTER INSERT ON shop.orders FOR EACH ROW EXECUTE FUNCTION other.fire()",
     );
@@ -135,7 +146,7 @@ fn rows_alone_go_into_empty_tables_that_are_there_when_a_person_says_so() {
     let words = [&words[..], &[&target.url]].concat();
     let (code, shown) = at_a_terminal(&installation.reader(&words), &target.name);
     assert_eq!(code, Some(0), "{shown}");
-    assert!(shown.contains("4 of its tables, which are empty, will be filled"), "{shown}");
+    assert!(shown.contains("6 of its tables, which are empty, will be filled"), "{shown}");
     let fired = target.query("SELECT count(*) FROM other.fired");
     assert_eq!(fired.trim(), "0", "triggers are the source's business");
     target.query("DROP TABLE other.fired; DROP FUNCTION other.fire CASCADE");

@@ -220,8 +220,9 @@ fn five_gigabytes_of_long_rows_come_back_equal_in_little_memory() {
     let source = Database::create(
         "long_rows",
         "CREATE TABLE files (id int PRIMARY KEY, content text); ALTER TABLE files ALTER content SET STORAGE EXTERNAL;
-         CREATE FUNCTION noise(seed int) RETURNS text LANGUAGE sql AS $$ SELECT string_agg(md5((seed * 40000 + g)::text), '') FROM generate_series(1, 32768) g $$;
-         INSERT INTO files SELECT i, noise(i) FROM generate_series(1, 5120) i",
+         CREATE TEMP TABLE blocks AS SELECT b, (SELECT string_agg(md5((b * 1000 + g)::text), '') FROM generate_series(1, 512) g) AS block FROM generate_series(0, 1023) b;
+         CREATE INDEX ON blocks (b);
+         INSERT INTO files SELECT i, (SELECT string_agg(block, '') FROM generate_series(1, 64) g JOIN blocks ON b = (i * 64 + g * g * 7) % 1024) FROM generate_series(1, 5120) i",
     );
     let installation = Installation::create(&source);
     let backup = resident_bytes_max(&mut installation.daemon(&["backup"]));

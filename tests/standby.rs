@@ -69,9 +69,11 @@ fn what_a_standbys_replay_ends_is_begun_again_or_told_with_what_to_set() {
             held.store(false, Ordering::Release);
             primary.query(&format!("ALTER TABLE t ADD COLUMN b{nth}_{ends_each} int"));
             let names = "SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND mode = 'AccessShareLock'";
-            while standby.query(names).trim() != "0" {
+            let ended = (0..600).any(|_| {
                 std::thread::sleep(std::time::Duration::from_millis(50));
-            }
+                standby.query(names).trim() == "0"
+            });
+            assert!(ended, "the replay ended nothing");
             gone.store(true, Ordering::Release);
         }
         let output = daemon.wait_with_output().expect("ended");

@@ -204,7 +204,9 @@ async fn prepare<'a>(
         let before = archive.entries.len();
         archive.entries.retain(|entry| entry.desc.as_deref() != Some(b"SECURITY LABEL"));
         let left_out = before - archive.entries.len();
-        warnings.push(format!("security labels of {left_out} objects are left out"));
+        if left_out > 0 {
+            warnings.push(format!("security labels of {left_out} objects are left out"));
+        }
     }
     let load = LoadPlan::new(&archive, &catalog, &inventory, &roots)?;
     let info = inspect(&plan.target).await?;
@@ -212,7 +214,7 @@ async fn prepare<'a>(
         check_missing(plan, &info, &archive, &catalog, &mut warnings).await?;
     let globals = reader.open(only(&inventory, SegmentKind::Globals)?).await?.bytes().clone();
     if plan.selection.data_only {
-        check_ready(plan, &info, &whole, &catalog).await?;
+        check_ready(plan, &info, (&whole, &archive), &catalog).await?;
     }
     let destination =
         decide(&plan.target, &info, &catalog, plan.selection.data_only, confirm).await?;
@@ -304,7 +306,7 @@ fn rows(catalog: &Catalog) -> u64 {
 async fn check_ready(
     plan: &RestorePlan,
     info: &TargetInfo,
-    archive: &Archive,
+    (whole, selected): (&Archive, &Archive),
     catalog: &Catalog,
 ) -> Result<(), RestoreError> {
     let (host, database) = (plan.target.address(), plan.target.database.clone());
@@ -315,7 +317,8 @@ async fn check_ready(
             problems: vec!["it does not exist".to_owned()],
         });
     }
-    let problems = not_ready(&plan.target, archive, &catalog.tables, info.superuser).await?;
+    let problems =
+        not_ready(&plan.target, whole, selected, &catalog.tables, info.superuser).await?;
     if problems.is_empty() {
         Ok(())
     } else {

@@ -108,7 +108,8 @@ impl Comparer {
         key: &RowDigestKey,
     ) -> Result<RowDigest, CompareError> {
         let select =
-            utf8_statement(&self.session, table.select(condition), &self.encoding, table).await;
+            utf8_statement(&self.session, table.select(condition), &self.encoding, table.table())
+                .await;
         let select = select.map_err(CompareError::Statement)?;
         let refused = || CompareError::refused(format!("table {}", table.table()));
         let format = table.format();

@@ -14,6 +14,7 @@ use tokio_postgres::{Error, error::DbError};
 pub struct Refusal {
     sqlstate: Option<String>,
     told: String,
+    is_too_long: bool,
 }
 
 impl Refusal {
@@ -21,9 +22,7 @@ impl Refusal {
     #[must_use]
     pub fn quiet(error: &Error) -> Self {
         match error.as_db_error() {
-            Some(refused) => {
-                Self { sqlstate: Some(refused.code().code().to_owned()), told: place(refused) }
-            }
+            Some(refused) => Self { told: place(refused), ..Self::of(refused) },
             None => Self::lost(error),
         }
     }
@@ -33,16 +32,26 @@ impl Refusal {
     #[must_use]
     pub fn told(error: &Error) -> Self {
         match error.as_db_error() {
-            Some(refused) => Self {
-                sqlstate: Some(refused.code().code().to_owned()),
-                told: format!(": {}", one_line(refused.message())),
-            },
+            Some(refused) => {
+                let told = format!(": {}", one_line(refused.message()));
+                Self { told, ..Self::of(refused) }
+            }
             None => Self::lost(error),
         }
     }
 
+    fn of(refused: &DbError) -> Self {
+        let state = refused.code().code();
+        // internal_error: an allocator's limit, whose words are never translated; program_limit_exceeded: a buffer's.
+        let is_too_long = match state {
+            "XX000" => refused.message().starts_with("invalid memory alloc request size"),
+            state => state == "54000",
+        };
+        Self { sqlstate: Some(state.to_owned()), told: String::new(), is_too_long }
+    }
+
     fn lost(error: &Error) -> Self {
-        Self { sqlstate: None, told: one_line(&error.to_string()) }
+        Self { sqlstate: None, told: one_line(&error.to_string()), is_too_long: false }
     }
 
     /// Returns the SQLSTATE; none if the connection broke or the answer was not understood.
@@ -66,11 +75,10 @@ impl Refusal {
         matches!(self.sqlstate.as_deref(), Some("26000" | "42P05"))
     }
 
-    /// Whether a value or row was longer than the server can print: it cannot have as much memory in one piece.
+    /// Whether a value or row was longer than the server can print: it takes no more than 1 GB in one piece.
     #[must_use]
-    pub fn is_too_long(&self) -> bool {
-        // internal_error (of the allocator), program_limit_exceeded, out_of_memory
-        matches!(self.sqlstate.as_deref(), Some("XX000" | "54000" | "53200"))
+    pub const fn is_too_long(&self) -> bool {
+        self.is_too_long
     }
 
     /// Returns what to do about it.
@@ -195,8 +203,10 @@ mod tests {
 
     #[test]
     fn disk_full_is_tried_again_and_a_bad_row_is_not() {
-        let of =
-            |state: &str| Refusal { sqlstate: Some(state.to_owned()), told: String::new() }.kind();
+        let of = |state: &str| {
+            Refusal { sqlstate: Some(state.to_owned()), told: String::new(), is_too_long: false }
+                .kind()
+        };
         assert_eq!(of("53100"), ErrorKind::Unavailable);
         assert_eq!(of("22P02"), ErrorKind::Corrupt);
         assert_eq!(of("42501"), ErrorKind::Denied);

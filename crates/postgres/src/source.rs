@@ -20,7 +20,10 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use stonekeep_format::{archive::Archive, catalog::DatabaseProperties};
+use stonekeep_format::{
+    archive::{Archive, RowFormat},
+    catalog::DatabaseProperties,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -133,6 +136,7 @@ async fn begin_uncancelled(
     loop {
         let error = match try_begin(options, previous, &free, &info).await {
             Ok(dump) => return Ok(dump),
+            Err(error) if info.in_recovery => error.on_standby(),
             Err(error) => error,
         };
         // Everything was let go, so that the DDL in the way can go first.
@@ -207,7 +211,13 @@ async fn describe(
     let toc = toc::read(options, info, &coordinator.snapshot).await?;
     let mut archive = toc.archive;
     archive.assign_members().map_err(DumpError::Archive)?;
-    let (tables, kept) = tables::with_entries(listed, &archive)?;
+    let (mut tables, kept) = tables::with_entries(listed, &archive)?;
+    for table in tables.iter_mut().filter(|table| table.format == RowFormat::Binary) {
+        // It may have got other columns since.
+        if tables::refuses_binary(&coordinator.session, table).await?.is_some() {
+            table.format = RowFormat::Text;
+        }
+    }
     assign::renumber(&mut workers, &kept);
     let large_objects = large_objects::list(&coordinator.session, &archive).await?;
     assign::assign_large_objects(&mut workers, &large_objects);

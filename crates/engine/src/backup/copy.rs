@@ -349,7 +349,19 @@ impl Shared {
             self.context.tell(Event::TableStarted { table: table.display_name() });
             let whole = Part { table: index, pages: None, last: true };
             loop {
-                if let Some((content, digest)) = self.whole(worker, table, packer.room()).await? {
+                let read = match self.whole(worker, table, packer.room()).await {
+                    Ok(read) => read,
+                    Err(error) => {
+                        // What is large as text may be small as it is stored. The pack gives its budget back first.
+                        packer.put(Slot::Tables, uploads)?;
+                        let digest = self.in_binary(worker, &whole, error, uploads).await?;
+                        let read = digest.map(|digest| ((index, RowFormat::Binary), digest));
+                        read.into_iter().for_each(|(table, digest)| self.note(table, digest, done));
+                        packer = Packer::begin(&self.budget).await;
+                        break;
+                    }
+                };
+                if let Some((content, digest)) = read {
                     packer.append_table(index, &table.member, &content)?;
                     let RowDigest { rows, bytes, .. } = digest;
                     self.context.tell(Event::Progress { bytes, rows });

@@ -139,12 +139,25 @@ pub(super) async fn is_loaded<'t>(
     tables: impl Iterator<Item = &'t LoadTable> + Clone + Send,
     key: &RowDigestKey,
 ) -> Result<bool, RestoreError> {
+    let condition_of = |table: &'t LoadTable| {
+        table.table.condition.as_ref().map(|condition| condition.0.as_slice())
+    };
+    let mut as_they_were = true;
+    for table in tables.clone() {
+        let (statement, condition) = (&table.statement, condition_of(table));
+        let found = comparer.digest_table(statement, condition, key).await?;
+        as_they_were &= found == table.table.digest;
+    }
+    let may_have_moved = tables.clone().nth(1).is_some();
+    if as_they_were || !may_have_moved {
+        return Ok(as_they_were);
+    }
     let wanted: Option<Vec<RowDigest>> = tables.clone().map(LoadTable::wanted).collect();
     let Some(wanted) = wanted else { return Ok(false) };
     let mut found = RowDigest::default();
     for table in tables {
-        let condition = table.table.condition.as_ref().map(|condition| condition.0.as_slice());
-        found = found.merge(comparer.digest_table(table.compared(), condition, key).await?);
+        let digest = comparer.digest_table(table.compared(), condition_of(table), key).await?;
+        found = found.merge(digest);
     }
     Ok(found == wanted.into_iter().fold(RowDigest::default(), RowDigest::merge))
 }

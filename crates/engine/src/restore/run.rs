@@ -293,6 +293,9 @@ impl Run<'_> {
     pub(super) fn unfinished(self, error: RestoreError) -> RestoreError {
         let advice = match (self.reached, self.destination.alone) {
             (Reached::Nothing, _) => return error,
+            (_, false) if self.plan.selection.data_only => {
+                "some of its tables may hold rows of the snapshot now: empty those before the next try"
+            }
             (_, false) => "objects of the snapshot may stand beside those that were there before",
             (Reached::Schema, true) => {
                 "drop it (DROP DATABASE) before the next try, unless it is empty"

@@ -207,7 +207,7 @@ pub enum BackupError {
 }
 
 impl BackupError {
-    /// Whether somebody's DDL was in the way, which may be gone at the next try.
+    /// Whether what was in the way (DDL, a standby's replay) may be gone at the next try.
     pub(crate) const fn is_passing(&self) -> bool {
         matches!(self, Self::Source { source, .. } if source.is_passing())
     }

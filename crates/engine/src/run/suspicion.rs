@@ -1,6 +1,6 @@
 //! Whether a database shrank so much that somebody should look before its good snapshots run out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stonekeep_format::{ids::Nonce, inventory::TableTotals, manifest::Totals};
 
@@ -24,7 +24,15 @@ pub(super) fn shrunk(before: Sizes<'_>, now: Sizes<'_>, percent: u8) -> Option<S
         left < u128::from(before) * u128::from(100 - percent.min(100))
     };
     let (old, new) = (before.totals, now.totals);
-    let bytes = |tables: &[TableTotals]| tables.iter().map(|table| table.plain_bytes).sum::<u64>();
+    // A table in binary is half as long as in text.
+    let binary = |tables: &[TableTotals]| -> BTreeSet<Nonce> {
+        tables.iter().filter(|table| table.binary).map(|table| table.name).collect()
+    };
+    let (old_binary, new_binary) = (binary(before.tables), binary(now.tables));
+    let bytes = |tables: &[TableTotals]| -> u64 {
+        let turned = |name| old_binary.contains(name) != new_binary.contains(name);
+        tables.iter().filter(|table| !turned(&table.name)).map(|table| table.plain_bytes).sum()
+    };
     let (old_bytes, new_bytes) = (bytes(before.tables), bytes(now.tables));
     for (what, before, now, least) in [
         ("tables", old.tables, new.tables, 1),

@@ -121,18 +121,21 @@ fn display_name(entry: &Entry) -> String {
 
 /// The entry's own table: of a partition that is loaded through its root, the COPY names the root.
 pub(super) fn qualified(entry: &Entry) -> Vec<u8> {
-    let quoted = |bytes: &Option<Vec<u8>>| {
-        let mut out = vec![b'"'];
-        for byte in bytes.as_deref().unwrap_or_default() {
-            out.push(*byte);
-            if *byte == b'"' {
-                out.push(b'"');
-            }
-        }
-        out.push(b'"');
-        out
-    };
+    let quoted = |bytes: &Option<Vec<u8>>| quoted(bytes.as_deref().unwrap_or_default());
     [quoted(&entry.namespace), quoted(&entry.tag)].join(&b'.')
+}
+
+/// A quoted identifier in whatever encoding the name is.
+pub(super) fn quoted(name: &[u8]) -> Vec<u8> {
+    let mut out = vec![b'"'];
+    for byte in name {
+        out.push(*byte);
+        if *byte == b'"' {
+            out.push(b'"');
+        }
+    }
+    out.push(b'"');
+    out
 }
 
 /// Returns the rows of a slice: of the first one of a member without [`RowFormat::head`], of the last without
@@ -208,7 +211,7 @@ impl Loader {
         table: &'a CopyStatement,
     ) -> Result<CopyIn<'a>, LoadError> {
         self.speak(UTF8).await?;
-        let statement = self.statement(table.load(), table).await?;
+        let statement = self.statement(table.load(), &table.table).await?;
         let options = match table.format {
             RowFormat::Text => format!("ENCODING {}", literal(&self.encoding)),
             // Their texts are in the client's encoding, whatever COPY is told.
@@ -238,34 +241,34 @@ impl Loader {
             return Err(LoadError::NotOurs { database: row.get(0) });
         }
         let statement = [b"TRUNCATE ONLY ", table.relation.as_slice()].concat();
-        let sql = self.statement(statement, table).await?;
+        let sql = self.statement(statement, &table.table).await?;
         self.session.batch_execute(&sql).await.map_err(|e| refused_rows(table, &e))
     }
 
     /// Returns a statement in UTF-8; the server converts it if it is in another encoding and not plain ASCII.
-    async fn statement(&self, bytes: Vec<u8>, table: &CopyStatement) -> Result<String, LoadError> {
-        utf8_statement(&self.session, bytes, &self.encoding, table).await
+    pub(super) async fn statement(&self, bytes: Vec<u8>, of: &str) -> Result<String, LoadError> {
+        utf8_statement(&self.session, bytes, &self.encoding, of).await
     }
 }
 
-/// A statement in the archive's encoding, as the driver needs it.
+/// A statement in the archive's encoding, as the driver needs it; `of` is the table for messages.
 pub(crate) async fn utf8_statement(
     session: &Session,
     bytes: Vec<u8>,
     encoding: &str,
-    table: &CopyStatement,
+    of: &str,
 ) -> Result<String, LoadError> {
+    let no_text = || LoadError::Name { table: of.to_owned() };
     let as_is = bytes.is_ascii() || encoding == "UTF8" || encoding == "SQL_ASCII";
     if as_is {
-        return String::from_utf8(bytes)
-            .map_err(|_| LoadError::Name { table: table.table.clone() });
+        return String::from_utf8(bytes).map_err(|_| no_text());
     }
     let convert = "SELECT pg_catalog.convert_from($1::bytea, $2::name)";
     let row = session
         .query_one(convert, &[&bytes, &encoding])
         .await
-        .map_err(|e| refused_rows(table, &e))?;
-    row.try_get(0).map_err(|_| LoadError::Name { table: table.table.clone() })
+        .map_err(|e| LoadError::refused(format!("table {of}"), Refusal::quiet(&e)))?;
+    row.try_get(0).map_err(|_| no_text())
 }
 
 fn refused_rows(table: &CopyStatement, error: &tokio_postgres::Error) -> LoadError {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use stonekeep_format::archive::Archive;
 
-use super::{LoadError, Loader, PassOptions};
-use crate::{refusal::Refusal, sql::identifier};
+use super::{LoadError, Loader, PassOptions, copy::quoted};
+use crate::refusal::Refusal;
 
 /// The most bytes of large objects that [`Loader::put_large_objects`] is given at once: 8 MiB. They are held about three
 /// times (ours, the driver's, the socket's).
@@ -29,17 +29,18 @@ impl Loader {
         options: &PassOptions,
     ) -> Result<(), LoadError> {
         let refused = |e| LoadError::refused("large objects", Refusal::told(&e));
-        let mut of_owner: BTreeMap<Option<String>, Vec<u32>> = BTreeMap::new();
+        let mut of_owner: BTreeMap<Option<Vec<u8>>, Vec<u32>> = BTreeMap::new();
+        let role = || options.role.as_ref().map(|role| role.clone().into_bytes());
         for entry in &archive.entries {
             let Some(oids) = entry.large_objects()? else { continue };
             let owner = entry.owner.as_deref().filter(|owner| !owner.is_empty());
-            let owner = owner.filter(|_| !options.no_owner).map(String::from_utf8_lossy);
-            let owner = owner.map(Into::into).or_else(|| options.role.clone());
+            let owner = owner.filter(|_| !options.no_owner).map(<[u8]>::to_vec).or_else(role);
             of_owner.entry(owner).or_default().extend(oids);
         }
         for (owner, oids) in of_owner {
             if let Some(owner) = &owner {
-                let become_owner = format!("SET ROLE {}", identifier(owner));
+                let become_owner = [b"SET ROLE ", quoted(owner).as_slice()].concat();
+                let become_owner = self.statement(become_owner, "of large objects").await?;
                 self.session.batch_execute(&become_owner).await.map_err(refused)?;
             }
             for some in oids.chunks(MADE_AT_ONCE) {

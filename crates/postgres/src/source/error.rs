@@ -92,7 +92,7 @@ pub enum DumpError {
     },
     /// A standby ended the reading.
     #[error(
-        "the standby ended the reading, as it does when what it replays collides with it: set max_standby_streaming_delay to longer than a backup takes (or -1) and hot_standby_feedback to on, or read from the primary"
+        "the standby ended the reading, as it does when what it replays collides with it (or the connection was lost): set max_standby_streaming_delay to longer than a backup takes (or -1) and hot_standby_feedback to on, or read from the primary"
     )]
     StandbyConflict {
         /// What came.

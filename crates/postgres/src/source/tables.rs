@@ -83,7 +83,7 @@ impl SourceTable {
     }
 
     /// Returns why the rows cannot be had in binary, as far as the table itself tells.
-    pub(super) fn refuses_binary(&self) -> Option<String> {
+    fn refuses_binary(&self) -> Option<String> {
         if self.through_root {
             return Some("it is a partition that is loaded through its root".to_owned());
         }
@@ -135,6 +135,35 @@ impl SourceTable {
         };
         format!("COPY (SELECT {columns} FROM ONLY {} {filter}) {options}", self.sql_name)
     }
+}
+
+/// A column whose binary form holds OIDs, which are others in another database, or that has no binary form. Arrays and
+/// composites hold those of their elements' types; below 10000 they are assigned by hand and the same everywhere.
+const UNSAFE_COLUMN: &str = "WITH RECURSIVE part (attnum, name, type, depth) AS (\
+      SELECT a.attnum, a.attname::text, a.atttypid, 0 FROM pg_catalog.pg_attribute a \
+      WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
+    UNION ALL SELECT p.attnum, p.name, inner_type.oid, p.depth + 1 FROM part p JOIN pg_catalog.pg_type t ON t.oid = p.type, \
+      LATERAL (SELECT t.typbasetype WHERE t.typtype = 'd' UNION ALL SELECT t.typelem WHERE t.typelem <> 0 AND t.typlen = -1 AND t.typtype = 'b' \
+        UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid) AS inner_type (oid) WHERE p.depth < 16) \
+    SELECT p.name, pg_catalog.format_type(a.atttypid, a.atttypmod) FROM part p JOIN pg_catalog.pg_type t ON t.oid = p.type \
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = p.attnum \
+    WHERE t.typtype IN ('c', 'p', 'm') OR t.typsend = 0 OR t.typreceive = 0 \
+      OR (t.typnamespace = 'pg_catalog'::regnamespace AND t.typname LIKE 'reg%') \
+      OR (t.typelem >= 10000 AND t.typlen = -1 AND t.typtype = 'b') ORDER BY p.attnum LIMIT 1";
+
+/// Returns why the rows of a table cannot be had in binary, or not be restored from it.
+pub(super) async fn refuses_binary(
+    session: &Session,
+    table: &SourceTable,
+) -> Result<Option<String>, DumpError> {
+    if let Some(why) = table.refuses_binary() {
+        return Ok(Some(why));
+    }
+    let column = session.query_opt(UNSAFE_COLUMN, &[&table.oid]).await;
+    Ok(column.map_err(|error| DumpError::told(&error))?.map(|row| {
+        let (column, of_type) = (row.get::<_, &str>(0), row.get::<_, &str>(1));
+        format!("column {column} is of type {of_type}, whose binary form holds numbers of this server's own")
+    }))
 }
 
 /// Tables with rows (and partitioned ones, to be locked like pg_dump does), without an extension's own except its

@@ -8,7 +8,7 @@ use tokio_postgres::{binary_copy::BinaryCopyOutStream, types::Type};
 
 use super::{
     DumpError, LargeObject, LargeObjectPages, SourceInfo, SourceOptions, SourceTable, Unit, lock,
-    preflight, reading_session,
+    preflight, reading_session, tables,
 };
 use crate::{
     connect::Session,
@@ -28,20 +28,6 @@ pub struct Worker {
     format: RowFormat,
     large_object_page_bytes: u64,
 }
-
-/// A column whose binary form holds OIDs, which are others in another database, or that has no binary form. Arrays and
-/// composites hold those of their elements' types; below 16384 they are PostgreSQL's own and the same everywhere.
-const UNSAFE_COLUMN: &str = "WITH RECURSIVE part (attnum, name, type, depth) AS (\
-      SELECT a.attnum, a.attname::text, a.atttypid, 0 FROM pg_catalog.pg_attribute a \
-      WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
-    UNION ALL SELECT p.attnum, p.name, inner_type.oid, p.depth + 1 FROM part p JOIN pg_catalog.pg_type t ON t.oid = p.type, \
-      LATERAL (SELECT t.typbasetype WHERE t.typtype = 'd' UNION ALL SELECT t.typelem WHERE t.typelem <> 0 AND t.typlen = -1 AND t.typtype = 'b' \
-        UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid) AS inner_type (oid) WHERE p.depth < 16) \
-    SELECT p.name, pg_catalog.format_type(a.atttypid, a.atttypmod) FROM part p JOIN pg_catalog.pg_type t ON t.oid = p.type \
-      JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = p.attnum \
-    WHERE t.typtype IN ('c', 'p', 'm') OR t.typsend = 0 OR t.typreceive = 0 \
-      OR (t.typnamespace = 'pg_catalog'::regnamespace AND t.typname LIKE 'reg%') \
-      OR (t.typelem >= 16384 AND t.typlen = -1 AND t.typtype = 'b') ORDER BY p.attnum LIMIT 1";
 
 impl Worker {
     pub(super) async fn begin(
@@ -108,14 +94,7 @@ impl Worker {
         let failed = |error| DumpError::told(&error);
         self.session.batch_execute("ROLLBACK TO SAVEPOINT rows").await.map_err(failed)?;
         self.format = RowFormat::Text;
-        let mut why = table.refuses_binary();
-        if why.is_none() {
-            let unsafe_column = self.session.query_opt(UNSAFE_COLUMN, &[&table.oid]).await;
-            why = unsafe_column.map_err(failed)?.map(|row| {
-                let (column, of_type) = (row.get::<_, &str>(0), row.get::<_, &str>(1));
-                format!("column {column} is of type {of_type}, whose binary form holds numbers of this server's own")
-            });
-        }
+        let why = tables::refuses_binary(&self.session, table).await?;
         match why {
             None => Ok(()),
             Some(why) => Err(self.too_large(table, refused, why).await),
