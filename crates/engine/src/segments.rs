@@ -30,9 +30,9 @@ use crate::{
     stores::Stores,
 };
 
-/// Bytes of ciphertext and plaintext in memory at the same time (160 MiB, as a backup's default): four segments of the
-/// largest ordinary size being opened, and as many waiting.
-pub const READ_BUDGET_BYTES: u64 = 160 << 20;
+/// Bytes of ciphertext and plaintext in memory at the same time (96 MiB): three segments of the largest ordinary size that
+/// cannot be compressed, or twice as many that can. With 160 MiB a restore of rows of 1 MiB took more than 256 in all.
+pub const READ_BUDGET_BYTES: u64 = 96 << 20;
 /// Segments on their way at the same time, beyond those that the budget holds back (8).
 pub const READ_AHEAD: usize = 8;
 
