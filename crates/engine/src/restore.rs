@@ -198,23 +198,18 @@ async fn prepare<'a>(
     let archive = Archive::read_directory(&mut &toc.bytes()[..]).map_err(RestoreError::Contents)?;
     let mut warnings = Vec::new();
     let roots = partition_roots(&archive);
-    let whole = archive.clone();
+    let whole = plan.selection.data_only.then(|| archive.clone());
     let (mut archive, catalog) = select(plan, archive, catalog, &mut warnings)?;
     if plan.no_security_labels {
-        let before = archive.entries.len();
-        archive.entries.retain(|entry| entry.desc.as_deref() != Some(b"SECURITY LABEL"));
-        let left_out = before - archive.entries.len();
-        if left_out > 0 {
-            warnings.push(format!("security labels of {left_out} objects are left out"));
-        }
+        warnings.extend(leave_out_labels(&mut archive));
     }
     let load = LoadPlan::new(&archive, &catalog, &inventory, &roots)?;
     let info = inspect(&plan.target).await?;
     let (no_tablespaces, roles) =
         check_missing(plan, &info, &archive, &catalog, &mut warnings).await?;
     let globals = reader.open(only(&inventory, SegmentKind::Globals)?).await?.bytes().clone();
-    if plan.selection.data_only {
-        check_ready(plan, &info, (&whole, &archive), &catalog).await?;
+    if let Some(whole) = &whole {
+        check_ready(plan, &info, (whole, &archive), &catalog).await?;
     }
     let destination =
         decide(&plan.target, &info, &catalog, plan.selection.data_only, confirm).await?;
@@ -282,6 +277,14 @@ fn select(
         catalog.large_objects = LargeObjects { digest, packs, sliced };
     }
     Ok((selected.archive, catalog))
+}
+
+/// Takes the security labels out, and says so if there are any.
+fn leave_out_labels(archive: &mut Archive) -> Option<String> {
+    let before = archive.entries.len();
+    archive.entries.retain(|entry| entry.desc.as_deref() != Some(b"SECURITY LABEL"));
+    let left_out = before - archive.entries.len();
+    (left_out > 0).then(|| format!("security labels of {left_out} objects are left out"))
 }
 
 fn phase(context: &Context, phase: Phase, expected: Option<&Catalog>) {

@@ -158,8 +158,9 @@ pub(super) fn lists(
 }
 
 fn oids_of(archive: &Archive, entry: &Entry) -> Result<Vec<u32>, BackupError> {
-    let needed = archive.entries.iter().filter(|other| entry.dependencies.contains(&other.dump_id));
-    let listed = needed.filter_map(|other| other.large_objects().transpose()).next();
+    let mut needed =
+        archive.entries.iter().filter(|other| entry.dependencies.contains(&other.dump_id));
+    let listed = needed.find_map(|other| other.large_objects().transpose());
     match listed {
         Some(Ok(oids)) => Ok(oids),
         Some(Err(error)) => Err(BackupError::Incomplete { what: error.to_string() }),

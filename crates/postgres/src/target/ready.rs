@@ -14,8 +14,8 @@ use crate::{connect::ConnectOptions, session::Session, sql::identifier};
 ///
 /// A table must be there with all columns and hold no row, so that it is comparable afterwards. While rows are loaded no trigger
 /// fires and no foreign key is looked at. That is sound for a key that the snapshot has as well, between tables that are both
-/// loaded; any other is in the way. `archive` is that of
-/// the whole snapshot, `selected` what is restored of it; `replica` says whether the role may turn triggers off.
+/// loaded; any other is in the way. `archive` is that of the whole snapshot, `selected` what is restored of it; `replica` says
+/// whether the role may turn triggers off.
 ///
 /// # Errors
 /// [`TargetError`].
