@@ -116,7 +116,11 @@ impl World {
         let sign = |namespace, message: &[u8]| {
             signer.sign(namespace, message).map_err(|error| error.to_string())
         };
-        let buckets = Buckets { main: Arc::new(store.clone()), of_tiers: BTreeMap::new() };
+        let buckets = Buckets {
+            main: Arc::new(store.clone()),
+            of_tiers: BTreeMap::new(),
+            probes: Vec::new(),
+        };
         init(&init_plan, &buckets, &sign, &context).await.map_err(WorldError::Init)?;
         let rules = lifecycle::rules(lock::cap(longest), grace_days);
         store.put_lifecycle(&rules).await.map_err(WorldError::Store)?;

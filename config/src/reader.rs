@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What `stonekeep` is told by its file.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReaderConfig {
     /// Where this was read from.
@@ -55,6 +55,18 @@ impl ReaderConfig {
             repository.check_tiers(path, std::iter::empty())?;
         }
         Ok(config)
+    }
+
+    /// Returns a configuration of one bucket, for whoever has no file.
+    #[must_use]
+    pub fn of_bucket(repository: RepositoryConfig) -> Self {
+        Self { repositories: vec![repository], ..Self::default() }
+    }
+
+    /// Returns a configuration of a copy, for whoever has no file.
+    #[must_use]
+    pub fn of_copy(directory: PathBuf) -> Self {
+        Self { directory: Some(directory), ..Self::default() }
     }
 
     /// Returns where the repository of this name is; without a name, the first. A directory is one
