@@ -25,7 +25,7 @@ use stonekeep_store::{
 
 use crate::{
     Context, lifecycle,
-    prove::{ProveError, calibrate},
+    prove::{ProveError, UNREAD, calibrate},
     run::MARGIN,
 };
 
@@ -317,7 +317,9 @@ pub(crate) async fn expected(
     let mut expected = BTreeMap::new();
     for store in buckets.all() {
         let facts = store.bucket_facts().await;
-        let facts = facts.map_err(|source| InitError::Store { action, source })?;
+        let mut facts = facts.map_err(|source| InitError::Store { action, source })?;
+        let unread = facts.unread.into_iter().map(|part| (part, UNREAD.to_owned()));
+        facts.facts.extend(unread);
         expected.insert(store.bucket().clone(), facts.facts);
     }
     Ok(expected)

@@ -226,6 +226,11 @@ impl Siege<'_> {
         if control.reaction == Reaction::Stopped && control.answer.status == answer.answer.status {
             return (Verdict::Lacking, "the server says so to anybody: it tells nothing");
         }
+        let signed = self.plan.expected.get(&self.bucket());
+        let is_offered = |part| signed.is_none_or(|signed| signed.contains_key(part));
+        if part_of(probe.attack).is_some_and(|part| !is_offered(part)) {
+            return (Verdict::Lacking, "the server has no such configuration");
+        }
         match self.plan.calibration.get(probe.id) {
             Some(authorised) if *authorised == answer.answer.status => {
                 (Verdict::Fail, "so it answers an authorised caller: this credential has the right")
@@ -329,6 +334,23 @@ const fn reconfigures(attack: Attack) -> bool {
     )
 }
 
+/// Returns the part of a bucket's configuration that an attack would change; see [`BucketFacts`].
+const fn part_of(attack: Attack) -> Option<&'static str> {
+    match attack {
+        Attack::Lifecycle => Some("lifecycle"),
+        Attack::DefaultRetention => Some("object-lock"),
+        Attack::Policy => Some("policy"),
+        Attack::Encryption => Some("encryption"),
+        Attack::Replication => Some("replication"),
+        Attack::PublicAccess => Some("public-access"),
+        Attack::Ownership => Some("ownership"),
+        _ => None,
+    }
+}
+
+/// What stands for a part that the owner might not read when he signed.
+pub const UNREAD: &str = "unread";
+
 /// Returns what is configured otherwise than before, or than expected.
 #[must_use]
 pub fn differences(
@@ -336,7 +358,7 @@ pub fn differences(
     found: &BTreeMap<String, String>,
 ) -> Vec<String> {
     let differs = |(name, wanted): (&String, &String)| match found.get(name) {
-        Some(found) if found != wanted => Some(format!("{name} is {found:?}, not {wanted:?}")),
+        Some(found) if found != wanted && wanted != UNREAD => Some(format!("{name} is {found:?}, not {wanted:?}")),
         _ => None,
     };
     wanted.iter().filter_map(differs).collect()
