@@ -21,7 +21,7 @@ pub(crate) fn run(
     let config = session.load()?;
     let report = session.block_on(async |context, _| {
         let repository = session.open(&config, &context).await?;
-        let snapshot = find(&repository, &selector).await?;
+        let snapshot = find(&repository, &selector, &context).await?;
         let report = verify(&repository, &snapshot, read_data, &context).await;
         report.map_err(|source| Failure::Verify(Box::new(source)))
     })?;
