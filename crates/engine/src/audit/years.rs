@@ -1,9 +1,9 @@
 //! Ten years of a repository as its watcher sees them, without a false alarm.
 //!
-//! Simulated: two runs a day in five tiers, a host that is down for weeks, a database whose label begins later and one that ends,
-//! a writer that loses its history and begins another chain, forks and those who close them, manifests sent twice, a new
-//! genesis each year, and the server's lifecycle: some days after a promise it hides the manifest behind a marker, and removes it
-//! a day later. The watcher looks at odd times, once not for half a year. Segments are not: a watcher reads none.
+//! Simulated: two runs a day in five tiers, a host that is down for weeks, a second database that begins later and ends, a writer
+//! that loses its history and begins another chain, forks and those who close them, manifests sent twice, a new genesis each
+//! year, and the server's lifecycle: some days after a promise it hides the manifest behind a marker, and removes it a day later.
+//! The watcher looks at odd times, now and then not for half a year. Segments are not: a watcher reads none.
 
 use std::collections::BTreeSet;
 
@@ -151,11 +151,13 @@ async fn ten_years_of_mixed_tiers_give_no_finding() {
         watched.pass(TimeDelta::hours(12) - TimeDelta::seconds(random.random_range(0..600)));
         // Each spring the host is down for weeks; orders end after six years.
         let is_down = day % 365 > 300 && day % 365 < 300 + day / 60;
-        writers[0].run(&watched, &mut random);
-        if !is_down && (400..2_200).contains(&day) {
-            writers[1].run(&watched, &mut random);
+        if !is_down {
+            writers[0].run(&watched, &mut random);
         }
         if half_day % 2 == 0 {
+            if !is_down && (400..2_200).contains(&day) {
+                writers[1].run(&watched, &mut random);
+            }
             for writer in &mut writers {
                 let before = writer.there.len();
                 writer.expire(&watched);
@@ -169,10 +171,10 @@ async fn ten_years_of_mixed_tiers_give_no_finding() {
         if watched.now() >= look_at {
             witness = Some(look(&watched, witness).await);
             let is_away = random.random_range(0..40) == 0;
-            let days = if is_away { 180 } else { random.random_range(1..60) };
+            let days = if is_away { 180 } else { random.random_range(1..120) };
             look_at = watched.now() + TimeDelta::days(days);
         }
     }
     look(&watched, witness).await;
-    assert!(expired > 9_000, "{expired}");
+    assert!(expired > 8_000, "{expired}");
 }
