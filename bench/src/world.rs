@@ -252,13 +252,7 @@ impl World {
             .await
             .map_err(WorldError::Read)?;
         let listed = list(&repository, &self.context).await.map_err(WorldError::List)?;
-        let mut alarms = Vec::new();
-        for label in &listed.labels {
-            alarms.extend(label.gaps.iter().map(|gap| format!("gap: {gap:?}")));
-            alarms.extend(label.forks.iter().map(|fork| format!("fork: {fork:?}")));
-        }
-        alarms.extend(listed.planted.iter().map(|planted| format!("planted: {planted:?}")));
-        alarms.extend(listed.markers.iter().map(|marker| format!("marker: {marker:?}")));
+        let mut alarms: Vec<String> = listed.findings.iter().map(ToString::to_string).collect();
         let history = History::load(&repository, &self.context).await;
         for snapshot in history.map_err(WorldError::Read)?.of(&self.plan.label) {
             if snapshot.manifest.promised_until > self.now() {

@@ -25,6 +25,12 @@ Exit codes:
 
 STONEKEEP_LOG sets what is logged, such as STONEKEEP_LOG=debug.";
 
+/// What of a repository fails `verify`, and what it only names.
+const FINDINGS: &str = "\
+What is wrong with the other snapshots of its database is named, too. GAP, FORK and ROLLBACK fail (65) like a problem of
+the snapshot. What anybody who may write could have put there (REPLAYED, FOREIGN SIGNATURE, OVERWRITE, UNSIGNED, UNREADABLE,
+DELETE MARKER), another snapshot that claims the FUTURE, and a CLOCK that is wrong do not.";
+
 /// Verify, fetch and restore the snapshots that stonekeepd takes.
 #[derive(Debug, Parser)]
 #[command(name = "stonekeep", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
@@ -93,6 +99,7 @@ pub(crate) enum Command {
         snapshot: String,
     },
     /// Check that everything a snapshot needs is there, signed and locked; needs no identity
+    #[command(after_help = FINDINGS)]
     Verify {
         /// Verify this snapshot
         #[arg(value_name = "S")]

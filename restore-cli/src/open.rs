@@ -9,6 +9,7 @@ use stonekeep_engine::{
     events::Listener,
     repository::{Repository, tier_buckets},
     stores::Stores,
+    witness::Witness,
 };
 use stonekeep_format::signature::Trust;
 use stonekeep_process::{options, signals};
@@ -62,6 +63,12 @@ impl Session<'_> {
                 source: Box::new(source),
             }
         })
+    }
+
+    /// Reads what a watcher has seen of the repository, if it is remembered.
+    pub(crate) fn witness(&self, config: &ReaderConfig) -> Result<Option<Witness>, Failure> {
+        let file = config.witness_file(self.repository)?;
+        Ok(file.map_or(Ok(None), |file| Witness::load(&file))?)
     }
 
     /// Runs `work` until it ends. Whatever asks a person before this is stopped by signals as usual; in here, they cancel.

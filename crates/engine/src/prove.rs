@@ -358,7 +358,9 @@ pub fn differences(
     found: &BTreeMap<String, String>,
 ) -> Vec<String> {
     let differs = |(name, wanted): (&String, &String)| match found.get(name) {
-        Some(found) if found != wanted && wanted != UNREAD => Some(format!("{name} is {found:?}, not {wanted:?}")),
+        Some(found) if found != wanted && wanted != UNREAD => {
+            Some(format!("{name} is {found:?}, not {wanted:?}"))
+        }
         _ => None,
     };
     wanted.iter().filter_map(differs).collect()
