@@ -202,6 +202,7 @@ pub(crate) enum User {
     Owner,
     Writer,
     Reader,
+    Watcher,
 }
 
 impl User {
@@ -210,6 +211,7 @@ impl User {
             Self::Owner => "STONEKEEP_TEST_S3_OWNER",
             Self::Writer => "STONEKEEP_TEST_S3_WRITER",
             Self::Reader => "STONEKEEP_TEST_S3_READER",
+            Self::Watcher => "STONEKEEP_TEST_S3_WATCHER",
         };
         let keys = server(name);
         let (id, secret) = keys.split_once(':').expect("KEY:SECRET");
