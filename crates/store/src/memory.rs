@@ -22,7 +22,7 @@ use stonekeep_format::{
 };
 
 use crate::{
-    Answer, AppendStore, BucketLock, Created, DefaultRetention, DeleteMarker, LifecycleRule,
+    Answer, AppendStore, BucketLock, Created, DefaultRetention, DeleteMarker, LifecycleAction, LifecycleRule,
     ListCursor, ObjectHead, ObjectVersion, ProvisionStore, ReadStore, StoreError, VersionPage,
 };
 
@@ -158,7 +158,10 @@ impl MemoryStore {
             let days = lifecycle
                 .iter()
                 .filter(|rule| key.as_str().starts_with(&rule.prefix))
-                .map(|rule| i64::from(rule.expire_days))
+                .filter_map(|rule| match rule.action {
+                    LifecycleAction::Expire { days } => Some(i64::from(days)),
+                    LifecycleAction::AbortUploads { .. } => None,
+                })
                 .min();
             versions.retain(|entry| {
                 let is_due =
