@@ -4,8 +4,8 @@ use std::{error::Error, io, path::PathBuf, process::ExitCode};
 
 use stonekeep_config::{ConfigError, url::UrlError};
 use stonekeep_engine::{
-    fetch::FetchError, history::FindError, init::InitError, list::ListError,
-    policy::PolicyError, repository::RepositoryError, restore::RestoreError, verify::VerifyError,
+    fetch::FetchError, history::FindError, init::InitError, list::ListError, policy::PolicyError,
+    repository::RepositoryError, restore::RestoreError, verify::VerifyError,
 };
 use stonekeep_format::{ErrorKind, signature::SignatureError};
 use stonekeep_postgres::connect::ConnectError;

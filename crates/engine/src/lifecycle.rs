@@ -74,7 +74,8 @@ mod tests {
         // S3 takes a thousand rules.
         assert!(super::rules(day * 40_000, GRACE_DAYS).len() < 100);
         // One class never stands in another's prefix.
-        let is_expiry = |rule: &&LifecycleRule| matches!(rule.action, LifecycleAction::Expire { .. });
+        let is_expiry =
+            |rule: &&LifecycleRule| matches!(rule.action, LifecycleAction::Expire { .. });
         for rule in rules.iter().filter(is_expiry) {
             let covered = rules.iter().filter(|other| other.prefix.starts_with(&rule.prefix));
             assert_eq!(covered.count(), 1, "{}", rule.prefix);

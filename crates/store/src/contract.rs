@@ -16,8 +16,8 @@ use stonekeep_format::{
 };
 
 use crate::{
-    Created, DefaultRetention, DeleteMarker, LifecycleAction, LifecycleRule, ListCursor, ObjectVersion,
-    ProvisionStore, ReadStore, StoreError, list_keys, put_locked,
+    Created, DefaultRetention, DeleteMarker, LifecycleAction, LifecycleRule, ListCursor,
+    ObjectVersion, ProvisionStore, ReadStore, StoreError, list_keys, put_locked,
 };
 
 /// A server to hold to the contract, and the hands of those who do not keep to ours.

@@ -28,6 +28,6 @@ pub use memory::{MemoryStore, Right};
 pub use put::{PutReceipt, put_fresh, put_locked, see_locked};
 pub use s3::{S3Credentials, S3Options, S3Store};
 pub use store::{
-    AppendStore, BucketLock, Created, DefaultRetention, DeleteMarker, LifecycleAction, LifecycleRule, ListCursor,
-    ObjectHead, ObjectVersion, ProvisionStore, ReadStore, VersionPage,
+    AppendStore, BucketLock, Created, DefaultRetention, DeleteMarker, LifecycleAction,
+    LifecycleRule, ListCursor, ObjectHead, ObjectVersion, ProvisionStore, ReadStore, VersionPage,
 };

@@ -22,8 +22,9 @@ use stonekeep_format::{
 };
 
 use crate::{
-    Answer, AppendStore, BucketLock, Created, DefaultRetention, DeleteMarker, LifecycleAction, LifecycleRule,
-    ListCursor, ObjectHead, ObjectVersion, ProvisionStore, ReadStore, StoreError, VersionPage,
+    Answer, AppendStore, BucketLock, Created, DefaultRetention, DeleteMarker, LifecycleAction,
+    LifecycleRule, ListCursor, ObjectHead, ObjectVersion, ProvisionStore, ReadStore, StoreError,
+    VersionPage,
 };
 
 /// What a credential may do; see [`MemoryStore::without`].

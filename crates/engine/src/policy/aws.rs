@@ -25,11 +25,8 @@ const PUTS: [&str; 2] = ["s3:PutObject", "s3:PutObjectRetention"];
 pub(super) fn report(plan: &PolicyPlan, principals: &Principals) -> PolicyReport {
     let of_roles: Vec<(Role, Policy)> =
         Role::ALL.into_iter().map(|role| (role, of_role(role, plan))).collect();
-    let of_buckets: Vec<(&PolicyBucket, Policy)> = plan
-        .buckets
-        .iter()
-        .map(|bucket| (bucket, of_bucket(bucket, plan, principals)))
-        .collect();
+    let of_buckets: Vec<(&PolicyBucket, Policy)> =
+        plan.buckets.iter().map(|bucket| (bucket, of_bucket(bucket, plan, principals))).collect();
     let mut files: Vec<_> = of_roles
         .iter()
         .map(|(role, policy)| file(format!("{role}.json"), policy.text()))
@@ -112,11 +109,11 @@ fn of_bucket(bucket: &PolicyBucket, plan: &PolicyPlan, principals: &Principals) 
     let denied = writer_is_denied(plan, here).into_iter();
     statements.extend(denied.map(|statement| statement.by(principals.of(Role::Writer))));
     statements.push(
-        Statement::deny("Tls")
-            .by_everyone()
-            .actions(["s3:*"])
-            .on(rights::everything(here))
-            .when("Bool", "aws:SecureTransport", ["false"]),
+        Statement::deny("Tls").by_everyone().actions(["s3:*"]).on(rights::everything(here)).when(
+            "Bool",
+            "aws:SecureTransport",
+            ["false"],
+        ),
     );
     statements.extend(of_puts(plan, here));
     statements.extend(of_destruction(plan, here, principals));
@@ -194,10 +191,11 @@ fn of_destruction(
     ];
     let destroys: Vec<_> = DELETE.into_iter().chain(objects).chain(settings).collect();
     [
-        Statement::deny("NoDelete")
-            .by_everyone()
-            .actions(DELETE)
-            .on_all_but(rights::resources(plan, here, On::Folders(&["canary"]))),
+        Statement::deny("NoDelete").by_everyone().actions(DELETE).on_all_but(rights::resources(
+            plan,
+            here,
+            On::Folders(&["canary"]),
+        )),
         Statement::deny("NoDestroy")
             .by_everyone()
             .actions(destroys)

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 /// A policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Policy {
     /// The version of the language: the only one in use.
     version: &'static str,
@@ -18,12 +17,17 @@ impl Policy {
         Self { version: "2012-10-17", statement }
     }
 
-    /// Returns its text, indented, with a newline at the end.
+    /// Returns its text, a line for each part of a statement, with a newline at the end.
     pub(super) fn text(&self) -> String {
-        let text = serde_json::to_string_pretty(self);
-        text.expect("it is made of texts, lists, and maps with texts for keys") + "\n"
+        let statements: Vec<String> = self.statement.iter().map(Statement::text).collect();
+        let (version, statements) = (self.version, statements.join(",\n"));
+        format!("{{\n  \"Version\": \"{version}\",\n  \"Statement\": [\n{statements}\n  ]\n}}\n")
     }
 }
+
+/// The parts of a statement, in the order in which people read them.
+const PARTS: [&str; 8] =
+    ["Sid", "Effect", "Principal", "Action", "NotAction", "Resource", "NotResource", "Condition"];
 
 /// What is allowed or denied. What is denied by one statement is allowed by no other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -71,6 +75,14 @@ enum Values {
 }
 
 impl Statement {
+    fn text(&self) -> String {
+        let value = serde_json::to_value(self)
+            .expect("it is made of texts, lists, and maps with texts for keys");
+        let part = |name: &&str| value.get(name).map(|part| format!("      \"{name}\": {part}"));
+        let parts: Vec<String> = PARTS.iter().filter_map(part).collect();
+        format!("    {{\n{}\n    }}", parts.join(",\n"))
+    }
+
     pub(super) const fn allow(sid: &'static str) -> Self {
         Self::new(sid, Effect::Allow)
     }

@@ -57,10 +57,11 @@ fn of_role(role: Role, plan: &PolicyPlan) -> Policy {
     }
     if plan.tls {
         statements.push(
-            Statement::deny("Tls")
-                .actions(["s3:*"])
-                .on(rights::everything(buckets))
-                .when("Bool", "aws:SecureTransport", ["false"]),
+            Statement::deny("Tls").actions(["s3:*"]).on(rights::everything(buckets)).when(
+                "Bool",
+                "aws:SecureTransport",
+                ["false"],
+            ),
         );
     }
     Policy::new(statements)
@@ -87,13 +88,13 @@ fn notes(plan: &PolicyPlan, principals: &Principals) -> Vec<String> {
     let mut notes = vec!["Nothing of this was run on MinIO or RustFS.".to_owned()];
     for role in Role::ALL {
         notes.push(format!("mc admin policy create ALIAS stonekeep-{role} {role}.json"));
-        let attach = |user: &String| {
-            format!("mc admin policy attach ALIAS stonekeep-{role} --user {user}")
-        };
+        let attach =
+            |user: &String| format!("mc admin policy attach ALIAS stonekeep-{role} --user {user}");
         notes.extend(principals.of(role).iter().map(attach));
     }
-    let import =
-        |name: &str| format!("After `stonekeep init`: mc ilm rule import ALIAS/{name} < lifecycle.json");
+    let import = |name: &str| {
+        format!("After `stonekeep init`: mc ilm rule import ALIAS/{name} < lifecycle.json")
+    };
     notes.extend(plan.buckets.iter().map(|bucket| import(bucket.name.as_str())));
     notes.push("How long a lock may be cannot be limited here: their spelling of that condition differs, and an unknown one makes them refuse the policy. Set a quota on the bucket.".to_owned());
     notes.push(if plan.tls {

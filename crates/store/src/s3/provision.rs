@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use aws_sdk_s3::{
     error::ProvideErrorMetadata,
     types::{
-        self, AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, BucketLocationConstraint, CreateBucketConfiguration,
-        ExpirationStatus, LifecycleExpiration, LifecycleRuleFilter, NoncurrentVersionExpiration,
+        self, AbortIncompleteMultipartUpload, BucketLifecycleConfiguration,
+        BucketLocationConstraint, CreateBucketConfiguration, ExpirationStatus, LifecycleExpiration,
+        LifecycleRuleFilter, NoncurrentVersionExpiration,
     },
 };
 
@@ -112,10 +113,8 @@ impl S3Store {
     /// marker goes with it.
     fn lifecycle_rule(&self, rule: &LifecycleRule) -> types::LifecycleRule {
         let in_days = |days| i32::try_from(days).unwrap_or(i32::MAX);
-        let builder = types::LifecycleRule::builder()
-            .id(&rule.id)
-            .status(ExpirationStatus::Enabled)
-            .filter(
+        let builder =
+            types::LifecycleRule::builder().id(&rule.id).status(ExpirationStatus::Enabled).filter(
                 LifecycleRuleFilter::builder()
                     .prefix(format!("{}{}", self.prefix, rule.prefix))
                     .build(),
@@ -132,8 +131,6 @@ impl S3Store {
                     .build(),
             ),
         };
-        builder
-            .build()
-            .expect("the status, all it requires, is set")
+        builder.build().expect("the status, all it requires, is set")
     }
 }
