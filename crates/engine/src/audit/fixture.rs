@@ -87,6 +87,8 @@ impl Watched {
         let bucket: BucketName = "acme-vault".parse().expect("a bucket");
         let (floor, cap) = (DAY, DAY * 4_000);
         Genesis {
+            expected: BTreeMap::new(),
+            calibration: BTreeMap::new(),
             format: Genesis::FORMAT.to_owned(),
             repository: self.id,
             key: ObjectKey::genesis(n),
