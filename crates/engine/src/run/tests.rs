@@ -201,7 +201,8 @@ impl World {
     /// The segments that the newest snapshot names.
     async fn named(&self) -> Vec<Segment> {
         let repository = self.open().await;
-        let newest = find(&repository, &Selector::LatestOf(self.plan.label.clone())).await;
+        let newest =
+            find(&repository, &Selector::LatestOf(self.plan.label.clone()), &self.context).await;
         let manifest = &newest.expect("a snapshot").manifest;
         let inventory =
             crate::segments::load_inventory(&repository, &manifest.inventory, &manifest.id).await;
@@ -458,7 +459,7 @@ async fn a_snapshot_that_was_sent_twice_is_one_and_what_nobody_can_read_hides_no
     let listed = list(&repository, &world.context).await.expect("listed");
     assert_eq!((listed.snapshots.len(), listed.planted.len()), (1, 3));
     for selector in [Selector::Latest, Selector::Id(first.snapshot.to_string())] {
-        let found = find(&repository, &selector).await.expect("found");
+        let found = find(&repository, &selector, &world.context).await.expect("found");
         assert_eq!(found.manifest.label, world.plan.label);
     }
     let other = world.of_label(nobody);
@@ -556,7 +557,7 @@ async fn buckets_that_name_the_locks_hold_one_tier_each_and_one_chain() {
     assert_eq!((chains.len(), reports[49].seq), (1, Seq(50)));
     for report in &reports {
         let selector = Selector::Id(report.snapshot.to_string());
-        let snapshot = find(&repository, &selector).await.expect("found");
+        let snapshot = find(&repository, &selector, &world.context).await.expect("found");
         let bucket = format!("vault-{}", report.tier);
         assert_eq!(snapshot.manifest.inventory.bucket.as_str(), bucket);
         let report = verify(&repository, &snapshot, true, &world.context).await.expect("looked");
@@ -569,7 +570,7 @@ async fn buckets_that_name_the_locks_hold_one_tier_each_and_one_chain() {
     assert_eq!(rows[1].bucket.as_str(), "vault-hourly");
 
     // A manifest that was copied into the other bucket is no second snapshot.
-    let newest = find(&repository, &Selector::Latest).await.expect("found");
+    let newest = find(&repository, &Selector::Latest, &world.context).await.expect("found");
     let (key, version) = (&newest.version.key, &newest.version.version_id);
     let bytes = world.of_tiers["hourly"].get(key, version, 1 << 20).await.expect("read");
     world.of_tiers["daily"].plant(key, bytes);
