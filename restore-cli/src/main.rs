@@ -11,10 +11,11 @@ mod log;
 mod open;
 mod owner;
 mod progress;
+mod prove;
 mod report;
 mod restore;
+mod rotate;
 mod show;
-mod table;
 mod target;
 mod verify;
 
@@ -44,6 +45,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         config: &cli.config,
         repository: cli.repository.as_deref(),
         json: cli.json,
+        bare: &cli.bare,
         environment: &environment,
     };
     match &cli.command {
@@ -53,5 +55,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Verify { snapshot, read_data } => verify::run(&session, snapshot, *read_data),
         Command::Restore(args) => restore::run(&session, args),
         Command::Fetch(args) => fetch::run(&session, args),
+        Command::Prove(args) => prove::run(&session, args),
+        Command::Rotate(args) => rotate::run(&session, args),
     }
 }

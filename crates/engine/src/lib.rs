@@ -20,6 +20,7 @@ pub mod list;
 pub mod prove;
 pub mod repository;
 pub mod restore;
+pub mod rotate;
 pub mod run;
 pub mod segments;
 pub mod stores;

@@ -109,6 +109,7 @@ impl World {
                 .iter()
                 .map(|(name, store)| (name.clone(), provision(store)))
                 .collect(),
+            probes: Vec::new(),
         };
         init(&plan, &buckets, &sign, &context).await.expect("a repository");
         let plan = BackupPlan {

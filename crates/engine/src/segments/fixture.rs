@@ -281,6 +281,8 @@ impl Writer {
         let (key, bucket) = (ObjectKey::genesis(1), self.objects.bucket.clone());
         let tier = GenesisTier { name: "daily".into(), every: Every::Day, keep: KEEP, bucket };
         let genesis = Genesis {
+            expected: BTreeMap::new(),
+            calibration: BTreeMap::new(),
             format: Genesis::FORMAT.to_owned(),
             repository: self.repository,
             key: key.clone(),
