@@ -1,5 +1,7 @@
 //! Runs against the model of a bucket, with time in hand.
 
+mod attacked;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
