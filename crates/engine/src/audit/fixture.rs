@@ -1,6 +1,6 @@
 //! A repository of signed manifests and nothing else, in memory: all that a watcher reads.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
