@@ -31,9 +31,9 @@ STONEKEEP_LOG sets what is logged, such as STONEKEEP_LOG=debug.";
 
 /// What of a repository fails `verify`, and what it only names.
 const FINDINGS: &str = "\
-What is wrong with the other snapshots of its database is named, too. GAP, FORK and ROLLBACK fail (65) like a problem of
-the snapshot. What anybody who may write could have put there (REPLAYED, FOREIGN SIGNATURE, OVERWRITE, UNSIGNED, UNREADABLE,
-DELETE MARKER), another snapshot that claims the FUTURE, and a CLOCK that is wrong do not.";
+What is wrong with the other snapshots of its database is named, too. GAP, FORK and ROLLBACK fail (65) like a problem of \
+the snapshot. What anybody who may write could have put there (REPLAYED, FOREIGN SIGNATURE, OVERWRITE, UNSIGNED, \
+UNREADABLE, DELETE MARKER), another snapshot that claims the FUTURE, and a CLOCK that is wrong do not.";
 
 /// Verify, fetch and restore the snapshots that stonekeepd takes.
 #[derive(Debug, Parser)]
