@@ -38,7 +38,7 @@ fn a_new_signer_takes_the_owner_and_the_old_snapshots_stay_believed() {
     installation.backup();
     key(&installation, "signer");
     let stranger = run(&mut installation.daemon(&["backup"]));
-    assert_eq!(stranger.status.code(), Some(78), "{}", said(&stranger));
+    assert_eq!(stranger.status.code(), Some(65), "{}", said(&stranger));
     // Root on the daemon's host has the signer and the writer's credential.
     let root = run(&mut rotate(&installation, "signer", User::Writer));
     assert_ne!(root.status.code(), Some(0));
@@ -64,7 +64,7 @@ fn new_recipients_take_the_owner_and_new_snapshots_are_for_them() {
     fs::rename(installation.path("stranger"), installation.path("identity2")).expect("moved");
     installation.configure(|text| text);
     let refused = run(&mut installation.daemon(&["backup"]));
-    assert_eq!(refused.status.code(), Some(78), "{}", said(&refused));
+    assert_eq!(refused.status.code(), Some(65), "{}", said(&refused));
     must(&mut rotate(&installation, "owner", User::Owner));
     installation.backup();
     assert_eq!(listed(&installation), 2);

@@ -13,7 +13,7 @@ use stonekeep_engine::{
 };
 use stonekeep_format::{ErrorKind, genesis::LockBy, lock};
 use stonekeep_process::{failure::FailureReport, options, output, probes};
-use stonekeep_store::{ProbeStore, ReadStore, S3Probe, S3Store};
+use stonekeep_store::{ProbeStore, ReadStore, S3Probe, S3Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -147,6 +147,10 @@ async fn known(
         Ok(known) => Ok(Some(known)),
         Err(RepositoryError::NoGenesis { .. }) => {
             context.warn("there is no repository in this bucket yet: nothing is recorded");
+            Ok(None)
+        }
+        Err(RepositoryError::Store { source: StoreError::Denied { .. }, .. }) => {
+            context.warn("this credential may not read the genesis, and there is no genesis_file: nothing is recorded");
             Ok(None)
         }
         Err(source) => Err(Failure::Repository { repository, source: Box::new(source) }),
