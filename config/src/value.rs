@@ -27,11 +27,17 @@ pub(crate) fn memory_budget<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D
 
 /// Reads `"7d"`: a whole number and `h`, `d`, `w` (7 days) or `y` (365 days). There is no month: say `"31d"`.
 pub(crate) fn keep<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    parse_keep(&String::deserialize(from)?).map_err(D::Error::custom)
+}
+
+/// Reads a keep as the configuration spells it, for the command line.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_keep(text: &str) -> Result<Duration, String> {
     const UNITS: &[(&str, u64)] = &[("h", HOUR), ("d", DAY), ("w", 7 * DAY), ("y", 365 * DAY)];
-    let text = String::deserialize(from)?;
-    let keep = duration(&text, UNITS).map_err(D::Error::custom)?;
-    within(keep, defaults::KEEP_MIN, defaults::KEEP_MAX)
-        .ok_or_else(|| D::Error::custom(format!("a keep of {text} is refused: give 1h to 70y")))
+    within(duration(text, UNITS)?, defaults::KEEP_MIN, defaults::KEEP_MAX)
+        .ok_or_else(|| format!("a keep of {text} is refused: give 1h to 70y"))
 }
 
 /// Reads `"60s"`: a whole number and `s`, `m` (minutes) or `h`.

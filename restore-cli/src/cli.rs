@@ -1,9 +1,9 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use stonekeep_config::{ReaderConfig, defaults};
+use stonekeep_config::{ReaderConfig, defaults, value};
 use stonekeep_postgres::load::ObjectName;
 
 /// What each exit code means, for scripts: the numbers of BSD's `sysexits.h`.
@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Write a snapshot into a directory that stock pg_restore reads
     Fetch(FetchArgs),
+    /// Keep snapshots longer than promised, when the daemon is dead: prolong the locks of all they need
+    Extend(ExtendArgs),
 }
 
 #[derive(Debug, Args)]
@@ -151,6 +153,19 @@ pub(crate) struct FetchArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ExtendArgs {
+    /// Prolong these snapshots [default: of each database the newest that is not suspicious]
+    #[arg(value_name = "S")]
+    pub(crate) snapshots: Vec<String>,
+    /// Lock for this long from now, rounded up to the end of the day in UTC: such as 30d, 4w, 1y. It cannot be taken back
+    #[arg(long = "for", value_name = "TIME", value_parser = value::parse_keep)]
+    pub(crate) length: Duration,
+    /// Use the provisioner's access key in this file [default: environment, profile, web identity, instance role]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct IdentityArgs {
     /// Open the snapshot with the age identities in FILE; may be repeated [default: identity_files of the configuration]
     #[arg(long, value_name = "FILE")]
@@ -197,6 +212,8 @@ mod tests {
             &["restore", "latest"],
             &["restore", "latest", "--target", "postgres:///x", "--jobs", "0"],
             &["restore", "latest", "--target", "postgres:///x", "--jobs", "65"],
+            &["extend", "latest"],
+            &["extend", "--for", "30"],
             &["drill"],
             &["policy"],
         ] {

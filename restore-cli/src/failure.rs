@@ -4,7 +4,7 @@ use std::{error::Error, io, path::PathBuf, process::ExitCode};
 
 use stonekeep_config::{ConfigError, url::UrlError};
 use stonekeep_engine::{
-    fetch::FetchError, history::FindError, init::InitError, list::ListError,
+    extend::ExtendError, fetch::FetchError, history::FindError, init::InitError, list::ListError,
     repository::RepositoryError, restore::RestoreError, verify::VerifyError,
 };
 use stonekeep_format::{ErrorKind, signature::SignatureError};
@@ -42,6 +42,12 @@ pub(crate) enum Failure {
     /// `fetch`.
     #[error(transparent)]
     Fetch(Box<FetchError>),
+    /// `extend`.
+    #[error("cannot prolong the locks")]
+    Extend(#[source] Box<ExtendError>),
+    /// `extend` of a copy.
+    #[error("a copy in a directory has no locks to prolong: extend works on a [[repository]]")]
+    CopyHasNoLocks,
     /// `restore`.
     #[error("cannot restore the snapshot")]
     Restore(#[source] Box<RestoreError>),
@@ -108,6 +114,7 @@ impl Failure {
             Self::List(source) => source.kind(),
             Self::Verify(source) => source.kind(),
             Self::Fetch(source) => source.kind(),
+            Self::Extend(source) => source.kind(),
             Self::Restore(source) => source.kind(),
             Self::Init(source) => source.kind(),
             Self::Target(source) => source.kind(),
@@ -115,7 +122,8 @@ impl Failure {
             Self::Identity { source, .. } if !matches!(**source, age::DecryptError::Io(_)) => {
                 ErrorKind::Denied
             }
-            Self::AllowedSigners { .. }
+            Self::CopyHasNoLocks
+            | Self::AllowedSigners { .. }
             | Self::Identity { .. }
             | Self::EmptyIdentity { .. }
             | Self::SealedIdentity { .. }

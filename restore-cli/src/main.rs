@@ -2,6 +2,7 @@
 
 mod cli;
 mod confirm;
+mod extend;
 mod failure;
 mod fetch;
 mod identity;
@@ -53,5 +54,6 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Verify { snapshot, read_data } => verify::run(&session, snapshot, *read_data),
         Command::Restore(args) => restore::run(&session, args),
         Command::Fetch(args) => fetch::run(&session, args),
+        Command::Extend(args) => extend::run(&session, args),
     }
 }

@@ -4,7 +4,8 @@ use std::{path::Path, sync::Arc};
 
 use stonekeep_config::{Environment, ReaderConfig, RepositoryConfig, reader::Whereabouts};
 use stonekeep_engine::{
-    Context, context::SystemClock, events::Listener, repository::Repository, stores::Stores,
+    Context, context::SystemClock, events::Listener, extend::Prolongable, repository::Repository,
+    stores::Stores,
 };
 use stonekeep_format::signature::Trust;
 use stonekeep_process::{options, signals};
@@ -55,12 +56,7 @@ impl Session<'_> {
         config: &ReaderConfig,
         context: &Context,
     ) -> Result<Repository, Failure> {
-        let owner = Trust::from_allowed_signers(&config.allowed_signers()?).map_err(|source| {
-            Failure::AllowedSigners {
-                path: config.allowed_signers_file.clone(),
-                source: Box::new(source),
-            }
-        })?;
+        let owner = owner(config)?;
         let stores = match config.repository(self.repository)? {
             Whereabouts::Directory(directory) => Stores::copy(open_copy(directory)?),
             Whereabouts::Bucket(repository) => {
@@ -76,6 +72,34 @@ impl Session<'_> {
         let repository = Repository::open(stores, &owner, context).await;
         repository.map_err(|source| Failure::Repository(Box::new(source)))
     }
+
+    /// Opens it with a credential that may set locks: not that of the configuration, which is a reader's.
+    pub(crate) async fn open_to_prolong(
+        &self,
+        config: &ReaderConfig,
+        credentials: Option<&Path>,
+        context: &Context,
+    ) -> Result<(Repository, Prolongable), Failure> {
+        let owner = owner(config)?;
+        let Whereabouts::Bucket(repository) = config.repository(self.repository)? else {
+            return Err(Failure::CopyHasNoLocks);
+        };
+        let main = open_store(repository, options::s3(repository, credentials)).await?;
+        let mut buckets = Prolongable { main: Arc::new(main), of_tiers: Vec::new() };
+        for (_, options) in options::s3_of_tiers(repository, credentials) {
+            buckets.of_tiers.push(Arc::new(open_store(repository, options).await?));
+        }
+        let repository = Repository::open(buckets.stores(), &owner, context).await;
+        let repository = repository.map_err(|source| Failure::Repository(Box::new(source)))?;
+        Ok((repository, buckets))
+    }
+}
+
+fn owner(config: &ReaderConfig) -> Result<Trust, Failure> {
+    Trust::from_allowed_signers(&config.allowed_signers()?).map_err(|source| {
+        let path = config.allowed_signers_file.clone();
+        Failure::AllowedSigners { path, source: Box::new(source) }
+    })
 }
 
 fn open_copy(directory: &Path) -> Result<Arc<dyn ReadStore>, Failure> {

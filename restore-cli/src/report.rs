@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use indicatif::HumanCount;
 use stonekeep_engine::{
+    extend::{ExtendFailure, ExtendReport, ExtendedSnapshot},
     fetch::FetchReport,
     list::{LabelReport, ListReport, ShowReport, SnapshotLine},
     restore::{RestorePreview, RestoreReport},
@@ -213,6 +214,46 @@ pub(crate) fn fetch(report: &FetchReport, sealed: bool) -> Vec<String> {
     if !sealed {
         lines.push(format!("Restore it with: pg_restore -Fd -j4 -d DATABASE {directory}"));
         lines.push("It is in the clear: delete it when it is no longer needed.".to_owned());
+    }
+    lines
+}
+
+/// What is locked for longer now, and what is not.
+pub(crate) fn extend(report: &ExtendReport) -> Vec<String> {
+    let failed = |each: &ExtendFailure| {
+        format!("FAILED: {} (version {}): {}", each.key, each.version_id, each.why)
+    };
+    let mut lines: Vec<String> = report.failures.iter().map(failed).collect();
+    if report.more_failures > 0 {
+        lines.push(format!("FAILED: {} more objects", count(report.more_failures)));
+    }
+    if report.given_up {
+        lines.push("It was given up: what is refused again and again will be again.".to_owned());
+    }
+    let (until, counts) = (time(report.lock.retain_until), &report.objects);
+    let of_label = |label| format!("No snapshot of {label} was prolonged: each is suspicious.");
+    lines.extend(report.left_out.iter().map(of_label));
+    let is_whole = report.worst.is_none();
+    for ExtendedSnapshot { label, id, promised_until } in &report.snapshots {
+        let is_locked = if is_whole { "is locked" } else { "was to be locked" };
+        let promise = time(*promised_until);
+        lines.push(format!(
+            "Snapshot {id} of {label} {is_locked} until {until}; it was promised until {promise}."
+        ));
+    }
+    lines.push(format!(
+        "{} objects prolonged, {} locked that long already, {} failed; {} in all, {}.",
+        count(counts.prolonged),
+        count(counts.left_alone),
+        count(counts.failed),
+        bytes(counts.bytes),
+        report.lock.mode
+    ));
+    if is_whole {
+        lines.push("The promise in the manifest stays as it was signed: `list` calls it passed when it is, and the snapshot can be restored all the same.".to_owned());
+        lines.push("Lifecycle rules may hide its objects behind delete markers; they cannot remove them while they are locked, and every command looks under markers.".to_owned());
+    } else {
+        lines.push("The same command, on the same day, goes on from there.".to_owned());
     }
     lines
 }

@@ -333,6 +333,12 @@ impl History {
         self.labels.get(label).map_or(&[], |of_label| &of_label.snapshots)
     }
 
+    /// Returns the newest snapshot of a label that is not suspicious.
+    pub(crate) fn newest_sound(&self, label: &Label) -> Option<&Snapshot> {
+        let sound = self.of(label).iter().filter(|each| each.manifest.suspicious.is_none());
+        sound.max_by_key(|each| (each.manifest.committed_at, each.manifest.seq))
+    }
+
     /// The newest is the one committed last, of whichever chain.
     fn newest_of(&self, label: &Label) -> Option<&Snapshot> {
         self.of(label).iter().max_by_key(|each| (each.manifest.committed_at, each.manifest.seq))

@@ -8,6 +8,7 @@ mod budget;
 pub mod check;
 pub mod context;
 pub mod events;
+pub mod extend;
 pub mod fetch;
 pub mod history;
 pub mod init;
