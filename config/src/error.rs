@@ -117,6 +117,15 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
+    /// One witness of several repositories.
+    #[error(
+        "{}: witness_file is one file, and there are several repositories: put %r into it, which stands for the repository's name",
+        path.display()
+    )]
+    SharedWitness {
+        /// The file.
+        path: PathBuf,
+    },
     /// A label on the command line is not in the file.
     #[error("there is no [[database]] of the name {label:?} in {}; it has {known}", path.display())]
     NoSuchLabel {

@@ -23,6 +23,8 @@ pub struct ReaderConfig {
     pub identity_files: Vec<PathBuf>,
     /// The directory of `pg_restore`, with `%v` for the server's major; absent: it is looked for.
     pub pg_bindir: Option<String>,
+    /// Where a watcher remembers what it saw, with `%r` for the repository's name.
+    witness_file: Option<String>,
     directory: Option<PathBuf>,
     #[serde(default, rename = "repository")]
     repositories: Vec<RepositoryConfig>,
@@ -36,6 +38,9 @@ pub enum Whereabouts<'c> {
     /// `directory`: in a copy that `stonekeep fetch --sealed` wrote.
     Directory(&'c Path),
 }
+
+/// What stands for the repository's name in `witness_file`.
+const REPOSITORY_NAME: &str = "%r";
 
 const IDENTITIES: &str = "\
 # identity_files = [\"/path/identity\"]   # age identities, mode 0600; or give --identity
@@ -54,7 +59,25 @@ impl ReaderConfig {
             // Which tiers there are, the genesis says.
             repository.check_tiers(path, std::iter::empty())?;
         }
+        if config.repositories.len() > 1
+            && config.witness_file.as_ref().is_some_and(|file| !file.contains(REPOSITORY_NAME))
+        {
+            return Err(ConfigError::SharedWitness { path: path.to_owned() });
+        }
         Ok(config)
+    }
+
+    /// Returns where the witness of the repository of this name is, if one is kept. A copy in a directory has none.
+    ///
+    /// # Errors
+    /// As [`ReaderConfig::repository`].
+    pub fn witness_file(&self, name: Option<&str>) -> Result<Option<PathBuf>, ConfigError> {
+        let (Some(file), Whereabouts::Bucket(repository)) =
+            (&self.witness_file, self.repository(name)?)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(file.replace(REPOSITORY_NAME, &repository.name).into()))
     }
 
     /// Returns where the repository of this name is; without a name, the first. A directory is one

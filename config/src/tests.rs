@@ -147,6 +147,22 @@ fn what_init_writes_for_readers_is_read_back() {
 }
 
 #[test]
+fn each_repository_has_a_witness_of_its_own() {
+    let witness = "witness_file = \"/var/lib/%r.witness\"\nallowed_signers_file = \"a\"\n";
+    let repository = |name: &str| {
+        format!("[[repository]]\nname = \"{name}\"\nbucket = \"acme\"\nregion = \"x\"\n")
+    };
+    let both = format!("{witness}{}{}", repository("vault"), repository("drawer"));
+    let config = load_reader(&both).expect("reader");
+    let file = config.witness_file(Some("drawer")).expect("one");
+    assert_eq!(file.as_deref(), Some(Path::new("/var/lib/drawer.witness")));
+    let shared = load_reader(&both.replace("%r", "one"));
+    assert!(matches!(shared, Err(ConfigError::SharedWitness { .. })), "{shared:?}");
+    let none = load_reader(&format!("allowed_signers_file = \"a\"\n{}", repository("vault")));
+    assert_eq!(none.expect("reader").witness_file(None).expect("one"), None);
+}
+
+#[test]
 fn a_reader_may_read_a_copy_in_a_directory_instead() {
     let config = load_reader("allowed_signers_file = \"a\"\ndirectory = \"/media/drawer\"\n")
         .expect("a copy");

@@ -44,7 +44,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Make a repository, once: bucket, policy, and the genesis that the owner key signs
     Init(InitArgs),
-    /// List all snapshots, and what is missing or does not belong there
+    /// List all snapshots, and name what is missing or does not belong there
     List,
     /// Show one snapshot
     Show {
@@ -53,6 +53,10 @@ pub(crate) enum Command {
         snapshot: String,
     },
     /// Check that everything a snapshot needs is there, signed and locked; needs no identity
+    ///
+    /// Names what is wrong with the snapshots of its database, too: a GAP, FORK or ROLLBACK fails (65) like a problem of the
+    /// snapshot; what anybody who may write could have put there (REPLAYED, FOREIGN SIGNATURE, OVERWRITE, UNSIGNED, DELETE
+    /// MARKER, …) and another snapshot that claims the FUTURE are named only.
     Verify {
         /// Verify this snapshot
         #[arg(value_name = "S")]

@@ -4,8 +4,9 @@ use std::{error::Error, io, path::PathBuf, process::ExitCode};
 
 use stonekeep_config::{ConfigError, url::UrlError};
 use stonekeep_engine::{
-    extend::ExtendError, fetch::FetchError, history::FindError, init::InitError, list::ListError,
-    repository::RepositoryError, restore::RestoreError, verify::VerifyError,
+    audit::AuditError, extend::ExtendError, fetch::FetchError, history::FindError, init::InitError,
+    list::ListError, repository::RepositoryError, restore::RestoreError, verify::VerifyError,
+    witness::WitnessError,
 };
 use stonekeep_format::{ErrorKind, signature::SignatureError};
 use stonekeep_postgres::connect::ConnectError;
@@ -33,7 +34,13 @@ pub(crate) enum Failure {
     /// The snapshot's name.
     #[error(transparent)]
     Find(#[from] FindError),
-    /// `list` and `show`.
+    /// The chains.
+    #[error(transparent)]
+    Audit(Box<AuditError>),
+    /// What was seen before.
+    #[error(transparent)]
+    Witness(#[from] WitnessError),
+    /// `show`.
     #[error(transparent)]
     List(Box<ListError>),
     /// `verify`.
@@ -111,6 +118,8 @@ impl Failure {
             Self::Copy { source, .. } => source.kind(),
             Self::Repository(source) => source.kind(),
             Self::Find(source) => source.kind(),
+            Self::Audit(source) => source.kind(),
+            Self::Witness(source) => source.kind(),
             Self::List(source) => source.kind(),
             Self::Verify(source) => source.kind(),
             Self::Fetch(source) => source.kind(),

@@ -19,7 +19,7 @@ pub(crate) fn run(session: &Session<'_>, args: &FetchArgs) -> Result<ExitCode, F
     };
     let report = session.block_on(async |context, _| {
         let repository = session.open(&config, &context).await?;
-        let snapshot = find(&repository, &selector).await?;
+        let snapshot = find(&repository, &selector, &context).await?;
         let report = match identities {
             None => fetch_sealed(&repository, &snapshot, &args.out, &context).await,
             Some(identities) => {

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use stonekeep_config::{Environment, ReaderConfig, RepositoryConfig, reader::Whereabouts};
 use stonekeep_engine::{
     Context, context::SystemClock, events::Listener, extend::Prolongable, repository::Repository,
-    stores::Stores,
+    stores::Stores, witness::Witness,
 };
 use stonekeep_format::signature::Trust;
 use stonekeep_process::{options, signals};
@@ -29,6 +29,12 @@ impl Session<'_> {
     /// Reads the configuration.
     pub(crate) fn load(&self) -> Result<ReaderConfig, Failure> {
         Ok(ReaderConfig::load(self.config)?)
+    }
+
+    /// Reads what a watcher has seen of the repository, if it is remembered.
+    pub(crate) fn witness(&self, config: &ReaderConfig) -> Result<Option<Witness>, Failure> {
+        let file = config.witness_file(self.repository)?;
+        Ok(file.map_or(Ok(None), |file| Witness::load(&file))?)
     }
 
     /// Runs `work` until it ends. Whatever asks a person before this is stopped by signals as usual; in here, they cancel.

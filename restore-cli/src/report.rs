@@ -5,7 +5,7 @@ use indicatif::HumanCount;
 use stonekeep_engine::{
     extend::{ExtendFailure, ExtendReport, ExtendedSnapshot},
     fetch::FetchReport,
-    list::{LabelReport, ListReport, ShowReport, SnapshotLine},
+    list::{ListReport, ShowReport, SnapshotLine},
     restore::{RestorePreview, RestoreReport},
     verify::VerifyReport,
 };
@@ -67,48 +67,14 @@ fn snapshot_cells(snapshot: &SnapshotLine) -> Vec<String> {
 }
 
 fn alarms(report: &ListReport) -> Vec<String> {
-    let mut lines: Vec<String> = report.labels.iter().flat_map(chain_alarms).collect();
-    lines.extend(report.planted.iter().map(|planted| {
-        format!(
-            "PLANTED: version {} of {}, ignored: {}",
-            planted.version_id, planted.key, planted.why
-        )
-    }));
-    if report.more_planted > 0 {
-        lines.push(format!("PLANTED: {} more versions, ignored", count(report.more_planted)));
+    let mut lines: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+    if report.more_findings > 0 {
+        lines.push(format!("MORE: {} more findings", count(report.more_findings)));
     }
-    lines.extend(report.markers.iter().map(|marker| {
-        format!(
-            "DELETE MARKER: over {}, set {}; it changes nothing",
-            marker.key,
-            time(marker.modified_at)
-        )
-    }));
     if !lines.is_empty() {
         lines.insert(0, String::new());
     }
     lines
-}
-
-fn chain_alarms(label: &LabelReport) -> Vec<String> {
-    let gaps = label.gaps.iter().map(|gap| {
-        let until = time(gap.promised_until);
-        format!(
-            "GAP: snapshot {} of {} is promised until {until} and is not there",
-            gap.id, label.label
-        )
-    });
-    let forks = label.forks.iter().map(|fork| {
-        let heads: Vec<_> = fork.heads.iter().map(ToString::to_string).collect();
-        format!(
-            "FORK: chain {} of {} has {} ends: {}",
-            fork.chain,
-            label.label,
-            heads.len(),
-            heads.join(", ")
-        )
-    });
-    gaps.chain(forks).collect()
 }
 
 /// One snapshot, a fact a line.
@@ -180,6 +146,7 @@ pub(crate) fn show(report: &ShowReport) -> Vec<String> {
 pub(crate) fn verify(report: &VerifyReport) -> Vec<String> {
     let mut lines: Vec<String> =
         report.problems.iter().map(|problem| format!("PROBLEM: {problem}")).collect();
+    lines.extend(report.findings.iter().map(ToString::to_string));
     let looked = if report.read_data {
         "read and digested"
     } else {
@@ -193,6 +160,9 @@ pub(crate) fn verify(report: &VerifyReport) -> Vec<String> {
             format!("Snapshot {snapshot} of {label} has {problems} problems in {segments}.")
         }
     });
+    if report.findings.iter().any(|finding| finding.kind.breaks_chain()) {
+        lines.push(format!("The chain of {label} is broken: see above."));
+    }
     if let Some(lock) = &report.first_lock {
         let (until, promise) = (time(lock.retain_until), time(report.promised_until));
         lines.push(format!("The first lock ends {until} ({}), the promise {promise}.", lock.mode));

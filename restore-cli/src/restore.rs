@@ -40,7 +40,7 @@ pub(crate) fn run(session: &Session<'_>, args: &RestoreArgs) -> Result<ExitCode,
     if args.plan {
         let preview = session.block_on(async |context, _| {
             let repository = session.open(&config, &context).await?;
-            let snapshot = find(&repository, &selector).await?;
+            let snapshot = find(&repository, &selector, &context).await?;
             let preview = preview(&repository, &snapshot, identities, &plan, &context).await;
             preview.map_err(|source| Failure::Restore(Box::new(source)))
         })?;
@@ -50,7 +50,7 @@ pub(crate) fn run(session: &Session<'_>, args: &RestoreArgs) -> Result<ExitCode,
     }
     let report = session.block_on(async |context, progress| {
         let repository = session.open(&config, &context).await?;
-        let snapshot = find(&repository, &selector).await?;
+        let snapshot = find(&repository, &selector, &context).await?;
         let person = Terminal { progress, cancel: context.cancel.clone() };
         let report = restore(&repository, &snapshot, identities, &plan, &person, &context).await;
         report.map_err(|source| Failure::Restore(Box::new(source)))

@@ -12,7 +12,7 @@ pub(crate) fn run(session: &Session<'_>, snapshot: &str) -> Result<ExitCode, Fai
     let config = session.load()?;
     let report = session.block_on(async |context, _| {
         let repository = session.open(&config, &context).await?;
-        let report = show(&repository, &selector).await;
+        let report = show(&repository, &selector, &context).await;
         report.map_err(|source| Failure::List(Box::new(source)))
     })?;
     output::result(session.json, &report, || report::show(&report)).map_err(Failure::Output)?;

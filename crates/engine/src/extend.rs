@@ -246,7 +246,7 @@ async fn choose(
 ) -> Result<Chosen, ExtendError> {
     let mut named: BTreeMap<SnapshotId, Snapshot> = BTreeMap::new();
     for selector in &plan.snapshots {
-        let snapshot = find(repository, selector).await?;
+        let snapshot = find(repository, selector, context).await?;
         named.insert(snapshot.manifest.id.clone(), snapshot);
     }
     if !named.is_empty() {
@@ -426,3 +426,6 @@ fn stronger(a: Lock, b: Lock) -> Lock {
     let mode = if is_compliance { LockMode::Compliance } else { LockMode::Governance };
     Lock { mode, retain_until: a.retain_until.max(b.retain_until) }
 }
+
+#[cfg(test)]
+mod tests;

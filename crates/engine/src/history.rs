@@ -8,13 +8,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
+use chrono::{DateTime, Utc};
 use futures_util::{TryStreamExt as _, pin_mut};
 use stonekeep_format::{
     ErrorKind,
     chain::Chains,
     ids::{ChainId, Digest, Label, SnapshotId},
     key::{ObjectKey, Place},
-    lock::RUN_DURATION_MAX,
+    lock::{RUN_DURATION_MAX, SKEW_MAX},
     manifest::{Link, Manifest},
     signature::{Found, SignatureError, SignedDocument, verify_document},
 };
@@ -25,12 +26,14 @@ use stonekeep_store::{
 
 use crate::{
     Context,
+    finding::FindingKind,
     repository::{Planted, Repository, RepositoryError},
 };
 
 /// Manifests fetched at the same time (16), each of at most [`Manifest::BYTES_MAX`]: 32 MiB.
 const FETCHES_MAX: usize = 16;
-/// Objects that are not ours and are told of one by one (1000); of more, only how many.
+/// Objects of one kind that are not ours and are told of one by one (1000); of more, only how many. Whoever plants many of one
+/// kind does not so hide one of another.
 const PLANTED_MAX: usize = 1000;
 /// Versions of one manifest's key that a writer looks at (8), the oldest: the key is random, so its own is the first.
 const VERSIONS_MAX: usize = 8;
@@ -46,6 +49,26 @@ pub struct Snapshot {
     pub digest: Digest,
     /// The version of the object.
     pub version: ObjectVersion,
+}
+
+impl Snapshot {
+    /// Returns the latest time at which it says it was made.
+    #[must_use]
+    pub fn dated_at(&self) -> DateTime<Utc> {
+        let Manifest { committed_at, started_at, id, .. } = &self.manifest;
+        id.begun_at().max(*committed_at).max(*started_at)
+    }
+
+    /// Whether it says that it was made later than the server stored it, by more than clocks may differ ([`SKEW_MAX`]). Only
+    /// our signer can have made it so. It would be the newest until that time comes, and hide those that are; so it is believed,
+    /// and never the newest. It stays so when its time has come.
+    #[must_use]
+    pub fn is_future(&self) -> bool {
+        let stored_at = self.version.modified_at;
+        // A copy does not tell when: there everything is of 1970.
+        stored_at > DateTime::<Utc>::UNIX_EPOCH
+            && (self.dated_at() - stored_at).to_std().is_ok_and(|ahead| ahead > SKEW_MAX)
+    }
 }
 
 /// The snapshots of one label.
@@ -67,6 +90,7 @@ pub struct History {
     pub planted: Vec<Planted>,
     /// How many more there are.
     pub more_planted: u64,
+    planted_of_kind: BTreeMap<FindingKind, usize>,
     /// Delete markers over snapshots, the first of them: they change nothing.
     pub markers: Vec<DeleteMarker>,
     /// How many more there are.
@@ -125,6 +149,11 @@ pub enum FindError {
     /// The label has no snapshot.
     #[error("there is no snapshot of {0:?}; see `stonekeep list`")]
     NoLabel(String),
+    /// All snapshots of the label claim the future.
+    #[error(
+        "every snapshot of {0:?} is dated later than the server stored it: see `stonekeep list`, and give the id of one"
+    )]
+    OnlyFuture(String),
     /// The repository has no snapshot at all.
     #[error("the repository holds no snapshot yet")]
     Empty,
@@ -148,6 +177,7 @@ impl FindError {
         match self {
             Self::Repository(source) => source.kind(),
             Self::Empty | Self::NoLabel(_) => ErrorKind::Config,
+            Self::OnlyFuture(_) => ErrorKind::Corrupt,
             _ => ErrorKind::Usage,
         }
     }
@@ -160,11 +190,31 @@ impl History {
     /// [`RepositoryError::Store`] if the bucket cannot be listed, or nothing in it read. Objects that do not verify are no
     /// error: they are returned as planted.
     pub async fn load(repository: &Repository, context: &Context) -> Result<Self, RepositoryError> {
+        Self::load_under(repository, "manifests/", context).await
+    }
+
+    /// The same of one label.
+    ///
+    /// # Errors
+    /// As [`History::load`].
+    pub(crate) async fn load_label(
+        repository: &Repository,
+        label: &Label,
+        context: &Context,
+    ) -> Result<Self, RepositoryError> {
+        Self::load_under(repository, &format!("manifests/{label}/"), context).await
+    }
+
+    async fn load_under(
+        repository: &Repository,
+        prefix: &str,
+        context: &Context,
+    ) -> Result<Self, RepositoryError> {
         let failed = store_failed(repository);
         let mut history = Self::default();
         for store in repository.stores.all() {
             let store = &**store;
-            let looked_at = list_keys(store, "manifests/")
+            let looked_at = list_keys(store, prefix)
                 .map_ok(|(key, found)| async move {
                     let verified = verify_key(repository, store, &key, &found.versions).await?;
                     let resent = sent_again(store, &found.versions, &verified).await?;
@@ -228,7 +278,8 @@ impl History {
             }
             let verified = verify_key(repository, &**store, &key, &versions).await;
             let verified = verified.map_err(&failed)?;
-            if let Some((snapshot, _)) = &verified.value {
+            // What claims the future neither vouches for others nor says which have expired.
+            if let Some((snapshot, _)) = verified.value.as_ref().filter(|it| !it.0.is_future()) {
                 let Manifest { live, previous, started_at, .. } = &snapshot.manifest;
                 vouched.extend(live.iter().chain(previous).map(|link| link.key(label)));
                 horizons
@@ -254,16 +305,18 @@ impl History {
         let Verified { value, planted, too_long, unreadable } = found;
         for version in too_long {
             let bytes_max = Manifest::BYTES_MAX;
-            self.plant(key, &version, || {
+            self.plant(FindingKind::Unreadable, key, &version, || {
                 format!("longer than a manifest may be ({bytes_max} bytes)")
             });
         }
         self.has_read |= value.is_some() || !planted.is_empty();
         for (version, why) in planted {
-            self.plant(key, &version, || why.to_string());
+            self.plant(FindingKind::from(&why), key, &version, || why.to_string());
         }
         for (version, error) in unreadable {
-            self.plant(key, &version, || format!("the server does not give it out: {error}"));
+            self.plant(FindingKind::Unreadable, key, &version, || {
+                format!("the server does not give it out: {error}")
+            });
             if matches!(error, StoreError::Denied { .. }) {
                 self.refused.get_or_insert(error);
             }
@@ -287,7 +340,7 @@ impl History {
         let Some((snapshot, _)) = &verified.value else { return };
         for (at, later) in younger(&found.versions, snapshot) {
             if !resent.contains(&at) {
-                self.plant(key, later, || {
+                self.plant(FindingKind::Overwrite, key, later, || {
                     "an overwrite: an older version of this key is the snapshot".to_owned()
                 });
             }
@@ -300,12 +353,21 @@ impl History {
         self.markers.extend(found.markers.iter().take(room).cloned());
     }
 
-    fn plant(&mut self, key: &ObjectKey, version: &ObjectVersion, why: impl FnOnce() -> String) {
-        if self.planted.len() == PLANTED_MAX {
+    fn plant(
+        &mut self,
+        kind: FindingKind,
+        key: &ObjectKey,
+        version: &ObjectVersion,
+        why: impl FnOnce() -> String,
+    ) {
+        let of_kind = self.planted_of_kind.entry(kind).or_default();
+        if *of_kind == PLANTED_MAX {
             self.more_planted += 1;
             return;
         }
+        *of_kind += 1;
         self.planted.push(Planted {
+            kind,
             key: key.clone(),
             version_id: version.version_id.clone(),
             why: why(),
@@ -333,15 +395,17 @@ impl History {
         self.labels.get(label).map_or(&[], |of_label| &of_label.snapshots)
     }
 
-    /// Returns the newest snapshot of a label that is not suspicious.
+    /// Returns the newest snapshot of a label that is not suspicious and claims no future.
     pub(crate) fn newest_sound(&self, label: &Label) -> Option<&Snapshot> {
-        let sound = self.of(label).iter().filter(|each| each.manifest.suspicious.is_none());
+        let is_sound = |each: &&Snapshot| each.manifest.suspicious.is_none() && !each.is_future();
+        let sound = self.of(label).iter().filter(is_sound);
         sound.max_by_key(|each| (each.manifest.committed_at, each.manifest.seq))
     }
 
-    /// The newest is the one committed last, of whichever chain.
+    /// The newest is the one committed last, of whichever chain, but none that claims the future.
     fn newest_of(&self, label: &Label) -> Option<&Snapshot> {
-        self.of(label).iter().max_by_key(|each| (each.manifest.committed_at, each.manifest.seq))
+        let made = self.of(label).iter().filter(|each| !each.is_future());
+        made.max_by_key(|each| (each.manifest.committed_at, each.manifest.seq))
     }
 }
 
@@ -358,36 +422,64 @@ pub(crate) async fn follow(
     Ok(found.filter(|snapshot| snapshot.digest == link.digest))
 }
 
-/// Finds the snapshot that `selector` means, without reading more of the others than that takes.
+/// Finds the snapshot that `selector` means, without reading more of the others than that takes. The latest is never one that
+/// claims the future; that there is such a one, and that one is meant by its id, is a warning.
 ///
 /// # Errors
 /// [`FindError`]: none, more than one, or the manifests cannot be read.
-pub async fn find(repository: &Repository, selector: &Selector) -> Result<Snapshot, FindError> {
+pub async fn find(
+    repository: &Repository,
+    selector: &Selector,
+    context: &Context,
+) -> Result<Snapshot, FindError> {
     match selector {
-        Selector::Latest => latest(repository).await,
+        Selector::Latest => latest(repository, context).await,
         Selector::LatestOf(label) => {
-            let newest = newest(repository, label).await?;
+            let newest = newest(repository, label, context).await?;
             newest.ok_or_else(|| FindError::NoLabel(label.to_string()))
         }
-        Selector::Id(prefix) => by_prefix(repository, prefix).await,
+        Selector::Id(prefix) => {
+            let found = by_prefix(repository, prefix).await?;
+            if found.is_future() {
+                context.warn(claims_the_future(&found));
+            }
+            Ok(found)
+        }
     }
 }
 
-async fn newest(repository: &Repository, label: &Label) -> Result<Option<Snapshot>, FindError> {
+fn claims_the_future(snapshot: &Snapshot) -> String {
+    let (id, dated_at) = (&snapshot.manifest.id, snapshot.dated_at());
+    let stored_at = snapshot.version.modified_at;
+    format!("snapshot {id} is dated {dated_at}, and the server stored it {stored_at}")
+}
+
+async fn newest(
+    repository: &Repository,
+    label: &Label,
+    context: &Context,
+) -> Result<Option<Snapshot>, FindError> {
     let history = History::load_newest(repository, label).await.map_err(Box::new)?;
-    let Some(newest) = history.newest_of(label) else { return Ok(None) };
+    let ahead: Vec<_> = history.of(label).iter().filter(|each| each.is_future()).collect();
+    for snapshot in ahead.iter().take(TOLD_MAX) {
+        context.warn(format!("{}: passed over", claims_the_future(snapshot)));
+    }
+    let Some(newest) = history.newest_of(label) else {
+        let none = if ahead.is_empty() { None } else { Some(label.to_string()) };
+        return none.map_or(Ok(None), |label| Err(FindError::OnlyFuture(label)));
+    };
     // The history keeps it without its links.
     Ok(read_key(repository, &newest.manifest.key).await.map_err(Box::new)?)
 }
 
-async fn latest(repository: &Repository) -> Result<Snapshot, FindError> {
+async fn latest(repository: &Repository, context: &Context) -> Result<Snapshot, FindError> {
     let mut found: Vec<Snapshot> = Vec::new();
     let named = keys_that(repository, |place| match place {
         Place::Manifest(label, ..) => Some(label),
         _ => None,
     });
     for label in named.await?.into_values().collect::<BTreeSet<Label>>() {
-        found.extend(newest(repository, &label).await?);
+        found.extend(newest(repository, &label, context).await?);
     }
     match (found.pop(), found.is_empty()) {
         (None, _) => Err(FindError::Empty),
@@ -414,7 +506,7 @@ async fn by_prefix(repository: &Repository, prefix: &str) -> Result<Snapshot, Fi
             Err(error) if is_about_one_object(&error) => refused = Some(error),
             Err(error) => return Err(Box::new(error).into()),
         }
-        if found.len() > AMBIGUOUS_MAX {
+        if found.len() > TOLD_MAX {
             break;
         }
     }
@@ -426,7 +518,7 @@ async fn by_prefix(repository: &Repository, prefix: &str) -> Result<Snapshot, Fi
         (Some(snapshot), true) => Ok(snapshot),
         (Some(snapshot), false) => {
             found.push(snapshot);
-            let ids = found.iter().take(AMBIGUOUS_MAX).map(|each| each.manifest.id.to_string());
+            let ids = found.iter().take(TOLD_MAX).map(|each| each.manifest.id.to_string());
             Err(FindError::Ambiguous { prefix: prefix.to_owned(), ids: ids.collect() })
         }
     }
@@ -443,8 +535,8 @@ const fn is_about_one_object(error: &RepositoryError) -> bool {
     )
 }
 
-/// Snapshots that an ambiguous prefix is told with (5).
-const AMBIGUOUS_MAX: usize = 5;
+/// Snapshots that an ambiguous prefix, or a warning, is told with (5).
+const TOLD_MAX: usize = 5;
 
 /// Returns the keys under `manifests/` of which `wanted` makes something.
 async fn keys_that<T>(

@@ -3,6 +3,7 @@
 //! The engine sees no terminal, no environment and no wall clock: what it needs to know comes in as plain structs, time comes
 //! in as a [`stonekeep_format::Clock`], and what it has to say goes out as [`events::Event`]s.
 
+pub mod audit;
 pub mod backup;
 mod budget;
 pub mod check;
@@ -10,6 +11,7 @@ pub mod context;
 pub mod events;
 pub mod extend;
 pub mod fetch;
+pub mod finding;
 pub mod history;
 pub mod init;
 pub mod lifecycle;
@@ -20,5 +22,6 @@ pub mod run;
 pub mod segments;
 pub mod stores;
 pub mod verify;
+pub mod witness;
 
 pub use context::Context;

@@ -16,12 +16,14 @@ use stonekeep_format::{
     lock::{Lock, LockMode},
     manifest::{Link, Manifest},
 };
-use stonekeep_store::StoreError;
+use stonekeep_store::DeleteMarker;
 
 use crate::{
     Context,
+    audit::{Audit, AuditError, audit},
+    finding::Finding,
     history::{FindError, History, LabelHistory, Selector, find},
-    repository::{Planted, Repository, RepositoryError},
+    repository::{Planted, Repository},
     segments::{SegmentError, load_inventory},
 };
 
@@ -29,12 +31,9 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListError {
-    /// The manifests cannot be read.
+    /// The repository cannot be read, or is not the one that the witness has seen.
     #[error(transparent)]
-    Repository(#[from] RepositoryError),
-    /// The storage server does not tell the time, without which nothing can be called missing.
-    #[error("cannot read the storage server's clock")]
-    Time(#[source] Box<StoreError>),
+    Audit(#[from] AuditError),
     /// No snapshot is meant.
     #[error(transparent)]
     Find(#[from] FindError),
@@ -48,8 +47,7 @@ impl ListError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Repository(source) => source.kind(),
-            Self::Time(source) => source.kind(),
+            Self::Audit(source) => source.kind(),
             Self::Find(source) => source.kind(),
             Self::Inventory(source) => source.kind(),
         }
@@ -76,17 +74,17 @@ pub struct ListReport {
     /// Delete markers over snapshots that are still promised: they change nothing, and nobody with our policies can have set
     /// one. (A lifecycle rule hides what has expired behind a marker; that is no news.)
     pub markers: Vec<Marker>,
+    /// All that is wrong, by name: what is above and what a watcher's witness adds.
+    pub findings: Vec<Finding>,
+    /// How many more findings there are.
+    pub more_findings: u64,
 }
 
 impl ListReport {
     /// Whether anything is there that should not be, or missing that should be.
     #[must_use]
-    pub fn is_alarming(&self) -> bool {
-        let chain = |label: &LabelReport| !label.gaps.is_empty() || !label.forks.is_empty();
-        self.labels.iter().any(chain)
-            || !self.planted.is_empty()
-            || self.more_planted > 0
-            || !self.markers.is_empty()
+    pub const fn is_alarming(&self) -> bool {
+        !self.findings.is_empty() || self.more_findings > 0
     }
 }
 
@@ -178,40 +176,43 @@ pub struct Marker {
 /// # Errors
 /// [`ListError`]: the bucket cannot be read.
 pub async fn list(repository: &Repository, context: &Context) -> Result<ListReport, ListError> {
-    let history = History::load(repository, context).await?;
-    let at = repository
-        .stores
-        .main()
-        .server_time()
-        .await
-        .map_err(|source| ListError::Time(Box::new(source)))?;
-    let mut snapshots: Vec<SnapshotLine> = history
-        .labels
-        .values()
-        .flat_map(|of_label| &of_label.snapshots)
-        .map(|each| SnapshotLine::of(&each.manifest, at))
-        .collect();
-    snapshots.sort_by(|a, b| (b.committed_at, b.seq, &b.id).cmp(&(a.committed_at, a.seq, &a.id)));
-    let promised = promised_keys(&history, at);
-    Ok(ListReport {
-        repository: repository.genesis.repository,
-        bucket: repository.stores.main().bucket().clone(),
-        at,
-        snapshots,
-        labels: history.labels.iter().map(|(label, all)| LabelReport::of(label, all, at)).collect(),
-        planted: history.planted,
-        more_planted: history.more_planted,
-        markers: history
-            .markers
-            .into_iter()
-            .filter(|each| promised.contains(&each.key))
-            .map(|each| Marker {
-                key: each.key,
-                version_id: each.version_id,
-                modified_at: each.modified_at,
-            })
-            .collect(),
-    })
+    Ok(ListReport::of(repository, audit(repository, None, context).await?))
+}
+
+impl ListReport {
+    /// Turns an audit of the repository into a list.
+    #[must_use]
+    pub fn of(repository: &Repository, audit: Audit) -> Self {
+        let Audit { at, history, findings, more, .. } = audit;
+        let all = history.labels.values().flat_map(|of_label| &of_label.snapshots);
+        let mut snapshots: Vec<SnapshotLine> =
+            all.map(|each| SnapshotLine::of(&each.manifest, at)).collect();
+        snapshots
+            .sort_by(|a, b| (b.committed_at, b.seq, &b.id).cmp(&(a.committed_at, a.seq, &a.id)));
+        let promised = promised_keys(&history, at);
+        let mut markers = history.markers;
+        markers.retain(|each| promised.contains(&each.key));
+        let labels = history.labels.iter();
+        Self {
+            repository: repository.genesis.repository,
+            bucket: repository.stores.main().bucket().clone(),
+            at,
+            snapshots,
+            labels: labels.map(|(label, all)| LabelReport::of(label, all, at)).collect(),
+            planted: history.planted,
+            more_planted: history.more_planted,
+            markers: markers.into_iter().map(Marker::from).collect(),
+            findings,
+            more_findings: more,
+        }
+    }
+}
+
+impl From<DeleteMarker> for Marker {
+    fn from(marker: DeleteMarker) -> Self {
+        let DeleteMarker { key, version_id, modified_at } = marker;
+        Self { key, version_id, modified_at }
+    }
 }
 
 fn promised_keys(history: &History, at: DateTime<Utc>) -> BTreeSet<ObjectKey> {
@@ -310,8 +311,12 @@ pub struct LockRange {
 ///
 /// # Errors
 /// [`ListError`]: there is no such snapshot, or its inventory cannot be read.
-pub async fn show(repository: &Repository, selector: &Selector) -> Result<ShowReport, ListError> {
-    let snapshot = find(repository, selector).await?;
+pub async fn show(
+    repository: &Repository,
+    selector: &Selector,
+    context: &Context,
+) -> Result<ShowReport, ListError> {
+    let snapshot = find(repository, selector, context).await?;
     let inventory =
         load_inventory(repository, &snapshot.manifest.inventory, &snapshot.manifest.id).await?;
     Ok(ShowReport {
@@ -371,7 +376,7 @@ mod tests {
     async fn show_adds_up_without_an_identity() {
         let fixture = Fixture::new();
         let (repository, _) = fixture.open(Arc::new(fixture.store())).await;
-        let report = show(&repository, &Selector::Latest).await.expect("shown");
+        let report = show(&repository, &Selector::Latest, &fixture.context).await.expect("shown");
         let segments: u64 = report.segments.values().map(|sums| sums.segments).sum();
         assert_eq!(segments, fixture.manifest.totals.segments);
         assert_eq!(report.segments["rows"].segments, 4);

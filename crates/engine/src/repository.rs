@@ -11,7 +11,7 @@ use stonekeep_format::{
 };
 use stonekeep_store::{ObjectVersion, ReadStore, StoreError, Verified, list_key, oldest_verified};
 
-use crate::{Context, stores::Stores};
+use crate::{Context, finding::FindingKind, stores::Stores};
 
 /// Numbers without a genesis after which none is looked for (3): one that is missing between others shows. Whoever may write
 /// can put junk under any number of them, so they are not listed.
@@ -115,6 +115,8 @@ impl RepositoryError {
 /// An object that is where we would write one and is not ours: ignored, but said.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Planted {
+    /// What is wrong with it.
+    pub kind: FindingKind,
     /// Its key.
     pub key: ObjectKey,
     /// Its version.

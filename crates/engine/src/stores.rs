@@ -56,6 +56,12 @@ impl Stores {
         self.of(bucket).bucket() == store.bucket()
     }
 
+    /// Whether this is a copy, in which what a manifest names need not be.
+    #[must_use]
+    pub const fn is_copy(&self) -> bool {
+        self.is_copy
+    }
+
     /// Whether the bucket is one of them, or everything that was in it is here.
     #[must_use]
     pub fn has(&self, bucket: &BucketName) -> bool {

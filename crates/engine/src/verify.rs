@@ -23,7 +23,9 @@ use stonekeep_store::{ReadStore, StoreError};
 
 use crate::{
     Context,
+    audit::Audit,
     events::{Event, Phase},
+    finding::Finding,
     history::Snapshot,
     repository::Repository,
     segments::{Named, SegmentError, get_named, load_inventory},
@@ -85,6 +87,28 @@ pub struct VerifyReport {
     pub first_lock: Option<Lock>,
     /// What is wrong. A snapshot without problems can be restored, as far as can be seen without an identity.
     pub problems: Vec<Problem>,
+    /// What is wrong with the chain that it belongs to, and what does not belong there, if it was judged
+    /// ([`VerifyReport::judge`]).
+    pub findings: Vec<Finding>,
+}
+
+impl VerifyReport {
+    /// Takes in what an audit says of the snapshot's label and of the repository. A snapshot that itself claims the future has a
+    /// problem of its own.
+    pub fn judge(&mut self, snapshot: &Snapshot, audit: &Audit) {
+        self.findings = audit.findings_of(&snapshot.manifest.label).cloned().collect();
+        if snapshot.is_future() {
+            let what = format!("it is dated {}, later than it was stored", snapshot.dated_at());
+            self.problems.push(Object::manifest(snapshot).problem(what));
+        }
+    }
+
+    /// Whether the snapshot has no problem, and its chain is whole. What anybody who may write can bring about (a planted object, a
+    /// delete marker) does not count: else he could keep every snapshot from being verified.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty() && !self.findings.iter().any(|each| each.kind.breaks_chain())
+    }
 }
 
 /// Something wrong with an object that the snapshot needs.
@@ -221,6 +245,7 @@ fn empty_report(manifest: &Manifest, read_data: bool) -> VerifyReport {
         bytes: 0,
         first_lock: None,
         problems: Vec::new(),
+        findings: Vec::new(),
     }
 }
 

@@ -118,7 +118,7 @@ impl Chains {
         // Every present one that is promised, and every absent one that a present one vouches for: a gap must stay visible to
         // the successors of the manifest that knew it.
         let live = known.into_iter().filter(|link| link.promised_until() > now).collect();
-        Position { chain, seq: Seq(top + 1), previous, live }
+        Position { chain, seq: Seq(top.saturating_add(1)), previous, live }
     }
 
     /// Returns every snapshot that these manifests are or name, in the order of position and time.

@@ -32,31 +32,31 @@ use crate::{
     verify::verify,
 };
 
-const HOUR: TimeDelta = TimeDelta::hours(1);
+pub(crate) const HOUR: TimeDelta = TimeDelta::hours(1);
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().expect("the test's own date")
 }
 
-fn tier(name: &str, every: Every, days: u64) -> Tier {
+pub(crate) fn tier(name: &str, every: Every, days: u64) -> Tier {
     Tier { name: name.to_owned(), every, keep: Duration::from_secs(days * 86_400) }
 }
 
 /// A repository in memory, and a writer for it.
-struct World {
-    clock: Arc<StillClock>,
-    store: MemoryStore,
+pub(crate) struct World {
+    pub(crate) clock: Arc<StillClock>,
+    pub(crate) store: MemoryStore,
     /// The buckets of tiers, if buckets name the locks.
-    of_tiers: BTreeMap<String, MemoryStore>,
-    context: Context,
-    plan: BackupPlan,
+    pub(crate) of_tiers: BTreeMap<String, MemoryStore>,
+    pub(crate) context: Context,
+    pub(crate) plan: BackupPlan,
     state: Option<tempfile::TempDir>,
     genesis: Option<Vec<u8>>,
 }
 
 impl World {
     /// Another database, in the same repository at the same time.
-    fn of_label(&self, label: Label) -> Self {
+    pub(crate) fn of_label(&self, label: Label) -> Self {
         Self {
             plan: BackupPlan { label, ..self.plan.clone() },
             clock: Arc::clone(&self.clock),
@@ -68,11 +68,11 @@ impl World {
         }
     }
 
-    async fn new(tiers: Vec<Tier>) -> Self {
+    pub(crate) async fn new(tiers: Vec<Tier>) -> Self {
         Self::make(tiers, false).await
     }
 
-    async fn make(tiers: Vec<Tier>, buckets_lock: bool) -> Self {
+    pub(crate) async fn make(tiers: Vec<Tier>, buckets_lock: bool) -> Self {
         let clock = Arc::new(StillClock::new(at("2026-11-21T00:00:00Z")));
         let bucket = |name: &str| {
             MemoryStore::new(name.parse().expect("a bucket"), Arc::clone(&clock) as _)
@@ -125,11 +125,11 @@ impl World {
         Self { clock, store, of_tiers, context, plan, state: None, genesis: None }
     }
 
-    async fn weekly() -> Self {
+    pub(crate) async fn weekly() -> Self {
         Self::new(vec![tier("hourly", Every::Hour, 7)]).await
     }
 
-    fn pass(&self, time: TimeDelta) {
+    pub(crate) fn pass(&self, time: TimeDelta) {
         use stonekeep_format::Clock as _;
         self.clock.set(self.clock.now() + time);
     }
@@ -154,7 +154,7 @@ impl World {
     }
 
     /// Takes a snapshot of tables that hold this.
-    async fn snapshot(&self, tables: &[&str]) -> BackupReport {
+    pub(crate) async fn snapshot(&self, tables: &[&str]) -> BackupReport {
         self.snapshot_in(&[self.target(self.store.clone())], tables)
             .await
             .remove(0)
@@ -190,7 +190,7 @@ impl World {
         all.versions.into_iter().map(|version| version.key).collect()
     }
 
-    async fn open(&self) -> Repository {
+    pub(crate) async fn open(&self) -> Repository {
         let store: Arc<dyn ReadStore> = Arc::new(self.store.clone());
         let of_tiers = self.of_tiers.values().map(|store| Arc::new(store.clone()) as _);
         let stores = Stores::new(store, of_tiers.collect());
@@ -199,9 +199,10 @@ impl World {
     }
 
     /// The segments that the newest snapshot names.
-    async fn named(&self) -> Vec<Segment> {
+    pub(crate) async fn named(&self) -> Vec<Segment> {
         let repository = self.open().await;
-        let newest = find(&repository, &Selector::LatestOf(self.plan.label.clone())).await;
+        let newest =
+            find(&repository, &Selector::LatestOf(self.plan.label.clone()), &self.context).await;
         let manifest = &newest.expect("a snapshot").manifest;
         let inventory =
             crate::segments::load_inventory(&repository, &manifest.inventory, &manifest.id).await;
@@ -458,7 +459,7 @@ async fn a_snapshot_that_was_sent_twice_is_one_and_what_nobody_can_read_hides_no
     let listed = list(&repository, &world.context).await.expect("listed");
     assert_eq!((listed.snapshots.len(), listed.planted.len()), (1, 3));
     for selector in [Selector::Latest, Selector::Id(first.snapshot.to_string())] {
-        let found = find(&repository, &selector).await.expect("found");
+        let found = find(&repository, &selector, &world.context).await.expect("found");
         assert_eq!(found.manifest.label, world.plan.label);
     }
     let other = world.of_label(nobody);
@@ -556,7 +557,7 @@ async fn buckets_that_name_the_locks_hold_one_tier_each_and_one_chain() {
     assert_eq!((chains.len(), reports[49].seq), (1, Seq(50)));
     for report in &reports {
         let selector = Selector::Id(report.snapshot.to_string());
-        let snapshot = find(&repository, &selector).await.expect("found");
+        let snapshot = find(&repository, &selector, &world.context).await.expect("found");
         let bucket = format!("vault-{}", report.tier);
         assert_eq!(snapshot.manifest.inventory.bucket.as_str(), bucket);
         let report = verify(&repository, &snapshot, true, &world.context).await.expect("looked");
@@ -569,7 +570,7 @@ async fn buckets_that_name_the_locks_hold_one_tier_each_and_one_chain() {
     assert_eq!(rows[1].bucket.as_str(), "vault-hourly");
 
     // A manifest that was copied into the other bucket is no second snapshot.
-    let newest = find(&repository, &Selector::Latest).await.expect("found");
+    let newest = find(&repository, &Selector::Latest, &world.context).await.expect("found");
     let (key, version) = (&newest.version.key, &newest.version.version_id);
     let bytes = world.of_tiers["hourly"].get(key, version, 1 << 20).await.expect("read");
     world.of_tiers["daily"].plant(key, bytes);

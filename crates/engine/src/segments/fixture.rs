@@ -131,7 +131,7 @@ impl Fixture {
         owner.allow(&line, &[Namespace::Genesis], None, None).expect("a key");
         let repository =
             Repository::open(Stores::copy(store), &owner, &self.context).await.expect("a genesis");
-        let snapshot = find(&repository, &id("latest")).await.expect("a snapshot");
+        let snapshot = find(&repository, &id("latest"), &self.context).await.expect("a snapshot");
         (repository, snapshot)
     }
 }
