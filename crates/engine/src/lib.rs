@@ -22,6 +22,7 @@ pub mod run;
 pub mod segments;
 pub mod stores;
 pub mod verify;
+pub mod watch;
 pub mod witness;
 
 pub use context::Context;

@@ -53,7 +53,7 @@ async fn all_that_the_newest_snapshot_needs_is_locked_longer_and_what_it_does_no
     let world = world().await;
     world.snapshot(&["a", "b"]).await;
     world.pass(HOUR);
-    let report = world.snapshot(&["c", "d"]).await;
+    let report = world.snapshot(&["ac", "bd"]).await;
     let before = locks(&world.store).await;
     let extended = run(&world, &newest(LONG)).await.expect("prolonged");
     assert_eq!(extended.failures, []);
