@@ -264,3 +264,6 @@ fn to_remember(history: &LabelHistory) -> Vec<Seen> {
     };
     links.iter().filter(is_kept).map(Seen::from).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,15 @@ impl ObjectKey {
         Self(format!("attempts/{label}/{id}"))
     }
 
+    /// Returns the key of what `prove` puts in one of its runs: a canary, or the `record` of the run. A name is of 1 to 40
+    /// lower-case letters, digits and hyphens; anything else becomes a hyphen.
+    #[must_use]
+    pub fn canary(run: &SnapshotId, name: &str) -> Self {
+        let tame = |c: char| if is_canary(c) { c } else { '-' };
+        let name: String = name.chars().take(CANARY_NAME_MAX).map(tame).collect();
+        Self(format!("canary/{run}/{name}"))
+    }
+
     /// Returns the text of the key.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -109,6 +118,15 @@ pub enum Place {
     Segment(Class, SegmentId, Nonce),
     /// `attempts/<label>/<ulid>`
     Attempt(Label, SnapshotId),
+    /// `canary/<ulid>/<name>`
+    Canary(SnapshotId, String),
+}
+
+/// The longest name of a canary, in characters.
+const CANARY_NAME_MAX: usize = 40;
+
+const fn is_canary(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
 }
 
 impl Place {
@@ -137,6 +155,9 @@ impl Place {
                 Self::Segment(class.parse().ok()?, id.parse().ok()?, nonce.parse().ok()?)
             }
             ("attempts", label, Some(id)) => Self::Attempt(label.parse().ok()?, id.parse().ok()?),
+            ("canary", run, Some(name)) if !name.is_empty() => {
+                Self::Canary(run.parse().ok()?, name.to_owned())
+            }
             _ => return None,
         };
         parts.next().is_none().then_some(place)
@@ -149,6 +170,7 @@ impl Place {
             Self::Inventory(class, id) => ObjectKey::inventory(*class, id),
             Self::Segment(class, id, nonce) => ObjectKey::segment(*class, *id, *nonce),
             Self::Attempt(label, id) => ObjectKey::attempt(label, id),
+            Self::Canary(run, name) => ObjectKey::canary(run, name),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the bytes of a Stonekeep repository mean.
 //!
 //! Everything that is written to a bucket or read from one is defined here, in the order in which `docs/format.md`
-//! tells it: names ([`ids`], [`key`]), signed objects ([`signature`], [`genesis`], [`manifest`], [`attempt`]), clear and
+//! tells it: names ([`ids`], [`key`]), signed objects ([`signature`], [`genesis`], [`manifest`], [`attempt`], [`prove`]), clear and
 //! sealed lists ([`inventory`], [`catalog`]), the rules between snapshots ([`chain`], [`lock`], [`tier`]), the segment codec
 //! ([`codec`]), how rows become segments ([`slicer`], [`digest`], [`pack`]) and pg_dump's own archive ([`archive`]).
 //!
@@ -23,6 +23,7 @@ pub mod key;
 pub mod lock;
 pub mod manifest;
 pub mod pack;
+pub mod prove;
 pub mod signature;
 pub mod slicer;
 pub mod tier;

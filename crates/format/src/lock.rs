@@ -52,6 +52,12 @@ pub struct Lock {
     pub retain_until: DateTime<Utc>,
 }
 
+impl fmt::Display for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} until {}", self.mode, self.retain_until.format("%Y-%m-%dT%H:%M:%SZ"))
+    }
+}
+
 impl Lock {
     /// Whether this lock, as read back from the server, is at least as strong and as long as `wanted`.
     #[must_use]

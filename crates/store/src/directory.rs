@@ -24,7 +24,8 @@ use stonekeep_format::{
 };
 
 use crate::{
-    BucketLock, ListCursor, ObjectHead, ObjectVersion, ReadStore, StoreError, VersionPage,
+    BucketFacts, BucketLock, ListCursor, ObjectHead, ObjectVersion, ReadStore, StoreError,
+    VersionPage,
 };
 
 /// The name of the list, in the copy's topmost directory.
@@ -235,6 +236,10 @@ impl ReadStore for DirectoryStore {
 
     async fn bucket_lock(&self) -> Result<BucketLock, StoreError> {
         Ok(BucketLock { enabled: false, default: None })
+    }
+
+    async fn bucket_facts(&self) -> Result<BucketFacts, StoreError> {
+        Ok(BucketFacts::default())
     }
 
     async fn server_time(&self) -> Result<DateTime<Utc>, StoreError> {

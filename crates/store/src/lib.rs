@@ -8,7 +8,8 @@
 //! What callers build on them lies beside: [`list_keys`] and [`oldest_verified`] read what an attacker may have written over,
 //! [`put_locked`] and [`put_fresh`] believe a write only once its lock was read back.
 //!
-//! Nothing here deletes. There is no call, no trait and no flag for it; a test greps for one.
+//! Nothing here deletes, but for [`ProbeStore`], whose attacks are meant to fail and can name nothing except its own
+//! [`Canary`]s; a test greps for any other.
 
 #[doc(hidden)]
 pub mod contract;
@@ -16,6 +17,7 @@ mod directory;
 mod error;
 mod listing;
 mod memory;
+mod probe;
 mod put;
 pub mod retry;
 mod s3;
@@ -25,9 +27,10 @@ pub use directory::{CopiedObject, CopiedObjects, DirectoryError, DirectoryStore,
 pub use error::{Answer, OptionsError, StoreError};
 pub use listing::{KeyVersions, Verified, list_key, list_keys, oldest_verified};
 pub use memory::{MemoryStore, Right};
+pub use probe::{Attack, Canary, Planting, ProbeAnswer, ProbeStore, Reaction};
 pub use put::{PutReceipt, put_fresh, put_locked, see_locked};
-pub use s3::{S3Credentials, S3Options, S3Store};
+pub use s3::{S3Credentials, S3Options, S3Probe, S3Store};
 pub use store::{
-    AppendStore, BucketLock, Created, DefaultRetention, DeleteMarker, LifecycleRule, ListCursor,
-    ObjectHead, ObjectVersion, ProvisionStore, ReadStore, VersionPage,
+    AppendStore, BucketFacts, BucketLock, Created, DefaultRetention, DeleteMarker, LifecycleRule,
+    ListCursor, ObjectHead, ObjectVersion, ProvisionStore, ReadStore, VersionPage,
 };

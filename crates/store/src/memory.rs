@@ -21,9 +21,12 @@ use stonekeep_format::{
     lock::{Lock, LockMode},
 };
 
+mod probe;
+
 use crate::{
-    Answer, AppendStore, BucketLock, Created, DefaultRetention, DeleteMarker, LifecycleRule,
-    ListCursor, ObjectHead, ObjectVersion, ProvisionStore, ReadStore, StoreError, VersionPage,
+    Answer, AppendStore, BucketFacts, BucketLock, Created, DefaultRetention, DeleteMarker,
+    LifecycleRule, ListCursor, ObjectHead, ObjectVersion, ProvisionStore, ReadStore, StoreError,
+    VersionPage,
 };
 
 /// What a credential may do; see [`MemoryStore::without`].
@@ -43,6 +46,20 @@ pub enum Right {
     ReadBucket,
     /// Make and configure the bucket.
     Configure,
+    /// Delete versions, set delete markers, bypass GOVERNANCE.
+    Delete,
+    /// Set legal holds and event holds.
+    Hold,
+    /// Change who may read.
+    Publish,
+    /// Put outside the prefixes of a writer.
+    PutAnywhere,
+}
+
+impl Right {
+    /// What a writer's credential lacks under the least policy.
+    pub const NOT_OF_A_WRITER: [Self; 5] =
+        [Self::Configure, Self::Delete, Self::Hold, Self::Publish, Self::PutAnywhere];
 }
 
 /// How many entries a page of a listing holds: few, so that tests meet page ends.
@@ -459,6 +476,27 @@ impl ReadStore for MemoryStore {
         self.allow(Right::ReadBucket, "read the bucket's Object Lock configuration")?;
         let state = self.state();
         Ok(BucketLock { enabled: state.locks_enabled, default: state.default })
+    }
+
+    async fn bucket_facts(&self) -> Result<BucketFacts, StoreError> {
+        let BucketLock { enabled, default } = match self.bucket_lock().await {
+            Ok(lock) => lock,
+            Err(StoreError::Denied { .. }) => {
+                let unread = ["versioning", "object-lock", "lifecycle", "policy"];
+                let unread = unread.map(str::to_owned).into();
+                return Ok(BucketFacts { facts: BTreeMap::new(), unread });
+            }
+            Err(error) => return Err(error),
+        };
+        let state = self.state();
+        let facts = [
+            ("versioning", "Enabled".to_owned()),
+            ("object-lock", format!("{enabled} {default:?}")),
+            ("lifecycle", format!("{:?}", state.lifecycle)),
+            ("policy", state.policy.clone().unwrap_or_else(|| "none".to_owned())),
+        ];
+        let facts = facts.map(|(name, text)| (name.to_owned(), text)).into();
+        Ok(BucketFacts { facts, unread: BTreeSet::new() })
     }
 
     async fn server_time(&self) -> Result<DateTime<Utc>, StoreError> {

@@ -6,11 +6,13 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
+    time::Duration,
 };
 
 use aws_sdk_s3::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
+    presigning::PresigningConfig,
 };
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
@@ -22,9 +24,14 @@ mod answer;
 mod append;
 mod connect;
 mod endpoint;
+mod facts;
 mod page;
+mod probe;
 mod provision;
 mod read;
+mod wire;
+
+pub use probe::S3Probe;
 
 use self::answer::Call;
 
@@ -112,6 +119,17 @@ impl S3Store {
             region: &self.region,
             endpoint: self.endpoint.as_deref().unwrap_or("AWS S3"),
         }
+    }
+
+    /// Returns the address of the bucket, ended by a slash, as the SDK finds it: what it would ask for an object, without that.
+    async fn address(&self) -> Result<String, StoreError> {
+        let call = self.call("find the address of the bucket", None);
+        let expires = PresigningConfig::expires_in(Duration::from_secs(60));
+        let expires = expires.map_err(|error| call.bad_answer(error))?;
+        let object = self.client.get_object().bucket(self.bucket.as_str()).key("x");
+        let presigned = object.presigned(expires).await.map_err(|error| call.failed(error))?;
+        let address = presigned.uri().split('?').next().and_then(|uri| uri.strip_suffix('x'));
+        address.map(str::to_owned).ok_or_else(|| call.bad_answer("an address without the object"))
     }
 
     fn full_key(&self, key: &ObjectKey) -> String {

@@ -1,6 +1,9 @@
 //! What can be done to a bucket, and by whom: one trait for each role.
 
-use std::fmt::Debug;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -54,6 +57,12 @@ pub trait ReadStore: Debug + Send + Sync {
 
     /// Returns whether the bucket has Object Lock, and its default.
     async fn bucket_lock(&self) -> Result<BucketLock, StoreError>;
+
+    /// Returns how the bucket is configured, as far as this credential may see it.
+    ///
+    /// # Errors
+    /// A bucket that is not there or does not answer; a part that may not be read is no error.
+    async fn bucket_facts(&self) -> Result<BucketFacts, StoreError>;
 
     /// Returns the server's clock (whole seconds): the `Date` of its answer to a signed request.
     ///
@@ -159,6 +168,18 @@ pub struct BucketLock {
     pub enabled: bool,
     /// What the server locks objects for whose PUT names no lock.
     pub default: Option<DefaultRetention>,
+}
+
+/// How a bucket is configured: each part as one text that is the same as long as the configuration is.
+///
+/// The parts are `versioning`, `object-lock`, `lifecycle`, `policy`, `encryption`, `replication`, `public-access` and
+/// `ownership`. Of one that is not set the text is `none`. One that the server does not offer is in neither map.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BucketFacts {
+    /// What was read.
+    pub facts: BTreeMap<String, String>,
+    /// What may not be read by this credential.
+    pub unread: BTreeSet<String>,
 }
 
 /// The lock that a bucket gives to objects whose PUT names none.

@@ -266,7 +266,7 @@ async fn a_secret_is_in_no_message() {
 }
 
 #[test]
-fn nothing_in_the_crate_can_delete() {
+fn nothing_in_the_crate_but_the_attacks_of_prove_can_delete() {
     let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut directories = vec![source];
     let mut files = 0;
@@ -277,8 +277,12 @@ fn nothing_in_the_crate_can_delete() {
                 directories.push(path);
                 continue;
             }
+            // The attacks of `prove`, which can name their own canaries only.
+            if path.ends_with("s3/probe.rs") {
+                continue;
+            }
             let text = std::fs::read_to_string(&path).unwrap();
-            for call in ["delete_object", "delete_bucket", "abort_multipart", "bypass_governance"] {
+            for call in ["delete_object", "delete_bucket", "abort_multipart", "bypass_governance", "\"DELETE\"", "?delete"] {
                 assert!(!text.contains(call), "{call} in {}", path.display());
             }
             files += 1;

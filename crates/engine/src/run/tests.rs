@@ -17,8 +17,8 @@ use stonekeep_format::{
     tier::Every,
 };
 use stonekeep_store::{
-    BucketLock, DefaultRetention, ListCursor, MemoryStore, ObjectHead, ProvisionStore as _,
-    ReadStore, Right, StoreError, VersionPage, contract::list_all,
+    BucketFacts, BucketLock, DefaultRetention, ListCursor, MemoryStore, ObjectHead,
+    ProvisionStore as _, ReadStore, Right, StoreError, VersionPage, contract::list_all,
 };
 
 use super::*;
@@ -649,6 +649,9 @@ impl ReadStore for Stuck {
     }
     async fn bucket_lock(&self) -> Result<BucketLock, StoreError> {
         self.0.bucket_lock().await
+    }
+    async fn bucket_facts(&self) -> Result<BucketFacts, StoreError> {
+        self.0.bucket_facts().await
     }
     async fn server_time(&self) -> Result<DateTime<Utc>, StoreError> {
         self.0.server_time().await

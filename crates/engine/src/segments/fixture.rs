@@ -27,8 +27,8 @@ use stonekeep_format::{
     tier::Every,
 };
 use stonekeep_store::{
-    BucketLock, CopiedObject, CopiedObjects, DirectoryStore, ListCursor, ObjectHead, ReadStore,
-    StoreError, VERSIONS_FILE, VersionPage,
+    BucketFacts, BucketLock, CopiedObject, CopiedObjects, DirectoryStore, ListCursor, ObjectHead,
+    ReadStore, StoreError, VERSIONS_FILE, VersionPage,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -207,6 +207,9 @@ impl ReadStore for Broken {
     }
     async fn bucket_lock(&self) -> Result<BucketLock, StoreError> {
         self.inner.bucket_lock().await
+    }
+    async fn bucket_facts(&self) -> Result<BucketFacts, StoreError> {
+        self.inner.bucket_facts().await
     }
     async fn server_time(&self) -> Result<DateTime<Utc>, StoreError> {
         self.inner.server_time().await

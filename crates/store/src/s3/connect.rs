@@ -18,12 +18,16 @@ use aws_sdk_s3::{
         StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
     },
 };
-use aws_smithy_async::time::TimeSource;
+use aws_smithy_async::{
+    rt::sleep::{SharedAsyncSleep, default_async_sleep},
+    time::TimeSource,
+};
 use aws_smithy_http_client::{
-    Builder, ConnectorBuilder,
+    Builder, Connector, ConnectorBuilder,
     proxy::ProxyConfig,
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
+use aws_smithy_runtime_api::client::http::HttpConnectorSettings;
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -91,7 +95,9 @@ pub(super) async fn client(
     Ok(Client::from_conf(config.build()))
 }
 
-async fn credentials(options: &S3Options) -> Result<SharedCredentialsProvider, OptionsError> {
+pub(super) async fn credentials(
+    options: &S3Options,
+) -> Result<SharedCredentialsProvider, OptionsError> {
     Ok(match &options.credentials {
         S3Credentials::Chain => {
             let region = Region::new(options.region.clone());
@@ -117,23 +123,51 @@ async fn credentials(options: &S3Options) -> Result<SharedCredentialsProvider, O
     })
 }
 
-/// As the SDK's own client, but for whom it trusts and which way it goes: a proxy of the environment is taken for https (where it
-/// sees ciphertext), and never on loopback.
 fn http_client(options: &S3Options) -> Result<SharedHttpClient, OptionsError> {
-    let trust = trust_store(options.ca_file.as_deref())?;
-    let loopback = options.endpoint.as_ref().is_some_and(|e| e.to_lowercase().starts_with("http:"));
+    let way = Way::of(options)?;
     Ok(Builder::new().build_with_connector_fn(move |settings, components| {
+        way.connector(settings.cloned(), components.and_then(|components| components.sleep_impl()))
+    }))
+}
+
+/// Returns a connector for single requests, without the SDK around them.
+pub(super) fn connector(options: &S3Options) -> Result<Connector, OptionsError> {
+    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_MAX).build();
+    Ok(Way::of(options)?.connector(Some(settings), default_async_sleep()))
+}
+
+/// Whom to trust and which way to go.
+#[derive(Debug, Clone)]
+struct Way {
+    trust: TrustStore,
+    loopback: bool,
+}
+
+impl Way {
+    fn of(options: &S3Options) -> Result<Self, OptionsError> {
+        let is_plain = |endpoint: &String| endpoint.to_lowercase().starts_with("http:");
+        let loopback = options.endpoint.as_ref().is_some_and(is_plain);
+        Ok(Self { trust: trust_store(options.ca_file.as_deref())?, loopback })
+    }
+
+    /// As the SDK's own, but for whom it trusts and which way it goes: a proxy of the environment is taken for https (where it
+    /// sees ciphertext), and never on loopback.
+    fn connector(
+        &self,
+        settings: Option<HttpConnectorSettings>,
+        sleep: Option<SharedAsyncSleep>,
+    ) -> Connector {
         // The builder fails with a trust store of another TLS library only; then the default trust, which is no weaker, stays.
-        let tls = TlsContext::builder().with_trust_store(trust.clone()).build().unwrap_or_default();
-        let proxy = if loopback { ProxyConfig::disabled() } else { ProxyConfig::from_env() };
+        let tls = TlsContext::builder().with_trust_store(self.trust.clone()).build();
+        let proxy = if self.loopback { ProxyConfig::disabled() } else { ProxyConfig::from_env() };
         let mut connector = ConnectorBuilder::default()
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-            .tls_context(tls)
+            .tls_context(tls.unwrap_or_default())
             .proxy_config(proxy);
-        connector.set_connector_settings(settings.cloned());
-        connector.set_sleep_impl(components.and_then(|components| components.sleep_impl()));
+        connector.set_connector_settings(settings);
+        connector.set_sleep_impl(sleep);
         connector.build()
-    }))
+    }
 }
 
 /// With a `ca_file`, its authorities are the only ones trusted: who runs his own does not need the world's.

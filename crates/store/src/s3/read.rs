@@ -22,7 +22,8 @@ use stonekeep_format::{
 
 use super::{S3Store, answer::Call, connect, page, says_bucket_without_lock, when};
 use crate::{
-    BucketLock, DefaultRetention, ListCursor, ObjectHead, ReadStore, StoreError, VersionPage,
+    BucketFacts, BucketLock, DefaultRetention, ListCursor, ObjectHead, ReadStore, StoreError,
+    VersionPage,
     retry::{RetryPolicy, retry},
 };
 
@@ -72,6 +73,10 @@ impl ReadStore for S3Store {
 
     async fn bucket_lock(&self) -> Result<BucketLock, StoreError> {
         retry(&*self.clock, &RetryPolicy::READS, || self.bucket_lock_once()).await
+    }
+
+    async fn bucket_facts(&self) -> Result<BucketFacts, StoreError> {
+        self.read_facts().await
     }
 
     async fn server_time(&self) -> Result<DateTime<Utc>, StoreError> {
