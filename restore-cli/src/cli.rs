@@ -69,6 +69,10 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Write a snapshot into a directory that stock pg_restore reads
     Fetch(FetchArgs),
+    /// Judge the repository from another host: ages, chains, locks, and what should not be there; needs no identity
+    ///
+    /// Exits with 65 if anything is critical; a warning alone is told and no failure.
+    Watch(WatchArgs),
     /// Keep snapshots longer than promised, when the daemon is dead: prolong the locks of all they need
     Extend(ExtendArgs),
 }
@@ -154,6 +158,16 @@ pub(crate) struct FetchArgs {
     pub(crate) sealed: bool,
     #[command(flatten)]
     pub(crate) identities: IdentityArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Print one line as Nagios and its kin read it, and exit with 0 (ok), 1 (warning), 2 (critical) or 3 (cannot tell)
+    #[arg(long)]
+    pub(crate) nagios: bool,
+    /// Ask for the locks of all segments of the newest snapshots, not of a sample
+    #[arg(long)]
+    pub(crate) all_locks: bool,
 }
 
 #[derive(Debug, Args)]

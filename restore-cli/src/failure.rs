@@ -6,11 +6,11 @@ use stonekeep_config::{ConfigError, url::UrlError};
 use stonekeep_engine::{
     audit::AuditError, extend::ExtendError, fetch::FetchError, history::FindError, init::InitError,
     list::ListError, repository::RepositoryError, restore::RestoreError, verify::VerifyError,
-    witness::WitnessError,
+    watch::WatchError, witness::WitnessError,
 };
 use stonekeep_format::{ErrorKind, signature::SignatureError};
 use stonekeep_postgres::connect::ConnectError;
-use stonekeep_process::failure;
+use stonekeep_process::{failure, notify::NotifyError};
 use stonekeep_store::{DirectoryError, StoreError};
 
 /// Why the process ends without having done what it was asked to.
@@ -52,9 +52,15 @@ pub(crate) enum Failure {
     /// `extend`.
     #[error("cannot prolong the locks")]
     Extend(#[source] Box<ExtendError>),
-    /// `extend` of a copy.
-    #[error("a copy in a directory has no locks to prolong: extend works on a [[repository]]")]
-    CopyHasNoLocks,
+    /// `watch`.
+    #[error("cannot judge the repository")]
+    Watch(#[source] Box<WatchError>),
+    /// The URL of somebody to tell.
+    #[error("cannot use {option}")]
+    Notifier { option: &'static str, source: NotifyError },
+    /// `extend` or `watch` of a copy.
+    #[error("`stonekeep {0}` works on a [[repository]], not on a copy in a directory")]
+    NotOfACopy(&'static str),
     /// `restore`.
     #[error("cannot restore the snapshot")]
     Restore(#[source] Box<RestoreError>),
@@ -124,6 +130,7 @@ impl Failure {
             Self::Verify(source) => source.kind(),
             Self::Fetch(source) => source.kind(),
             Self::Extend(source) => source.kind(),
+            Self::Watch(source) => source.kind(),
             Self::Restore(source) => source.kind(),
             Self::Init(source) => source.kind(),
             Self::Target(source) => source.kind(),
@@ -131,7 +138,8 @@ impl Failure {
             Self::Identity { source, .. } if !matches!(**source, age::DecryptError::Io(_)) => {
                 ErrorKind::Denied
             }
-            Self::CopyHasNoLocks
+            Self::NotOfACopy(_)
+            | Self::Notifier { .. }
             | Self::AllowedSigners { .. }
             | Self::Identity { .. }
             | Self::EmptyIdentity { .. }

@@ -18,6 +18,7 @@ mod show;
 mod table;
 mod target;
 mod verify;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Verify { snapshot, read_data } => verify::run(&session, snapshot, *read_data),
         Command::Restore(args) => restore::run(&session, args),
         Command::Fetch(args) => fetch::run(&session, args),
+        Command::Watch(args) => watch::run(&session, args),
         Command::Extend(args) => extend::run(&session, args),
     }
 }

@@ -88,7 +88,7 @@ impl Session<'_> {
     ) -> Result<(Repository, Prolongable), Failure> {
         let owner = owner(config)?;
         let Whereabouts::Bucket(repository) = config.repository(self.repository)? else {
-            return Err(Failure::CopyHasNoLocks);
+            return Err(Failure::NotOfACopy("extend"));
         };
         let main = open_store(repository, options::s3(repository, credentials)).await?;
         let mut buckets = Prolongable { main: Arc::new(main), of_tiers: Vec::new() };

@@ -282,7 +282,14 @@ fn nothing_in_the_crate_but_the_attacks_of_prove_can_delete() {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();
-            for call in ["delete_object", "delete_bucket", "abort_multipart", "bypass_governance", "\"DELETE\"", "?delete"] {
+            for call in [
+                "delete_object",
+                "delete_bucket",
+                "abort_multipart",
+                "bypass_governance",
+                "\"DELETE\"",
+                "?delete",
+            ] {
                 assert!(!text.contains(call), "{call} in {}", path.display());
             }
             files += 1;
