@@ -14,6 +14,7 @@ mod lock_table;
 mod other_targets;
 mod own_server;
 mod parts;
+mod policies;
 mod poolers;
 mod proxy;
 mod refusals;

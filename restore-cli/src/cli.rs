@@ -2,8 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use stonekeep_config::{ReaderConfig, defaults, value};
+use stonekeep_engine::policy::Provider;
 use stonekeep_postgres::load::ObjectName;
 
 /// What each exit code means, for scripts: the numbers of BSD's `sysexits.h`.
@@ -44,6 +48,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Make a repository, once: bucket, policy, and the genesis that the owner key signs
     Init(InitArgs),
+    /// Make the policies of the four roles, lifecycle rules and Terraform, for one provider; asks and changes nothing
+    Policy(PolicyArgs),
     /// List all snapshots, and name what is missing or does not belong there
     List,
     /// Show one snapshot
@@ -88,12 +94,42 @@ pub(crate) struct InitArgs {
     /// Write stonekeep.toml and allowed_signers to DIR [default: beside the daemon's configuration]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Give each bucket this policy (JSON), in which BUCKET stands for its name
-    #[arg(long, value_name = "FILE")]
+    /// Give each bucket its policy in this directory, as `stonekeep policy --out` writes it; or one policy (JSON) in a file, in
+    /// which BUCKET stands for the bucket's name
+    #[arg(long, value_name = "DIR|FILE")]
     pub(crate) policy: Option<PathBuf>,
     /// Use the provisioner's access key in this file [default: environment, profile, web identity, instance role]
     #[arg(long, value_name = "FILE")]
     pub(crate) credentials_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    /// Take buckets, prefix, locks and tiers from the daemon's configuration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) daemon_config: PathBuf,
+    /// Write for this provider
+    #[arg(long, value_name = "PROVIDER", value_parser = provider())]
+    pub(crate) provider: Provider,
+    /// Let NAME be the writer: on AWS the ARN of a role or user, elsewhere the name of a user or key; may be repeated, like
+    /// the other three [default: a placeholder]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) writer: Vec<String>,
+    /// Let NAME be the watcher
+    #[arg(long, value_name = "NAME")]
+    pub(crate) watcher: Vec<String>,
+    /// Let NAME be the restorer
+    #[arg(long, value_name = "NAME")]
+    pub(crate) restorer: Vec<String>,
+    /// Let NAME be the provisioner
+    #[arg(long, value_name = "NAME")]
+    pub(crate) provisioner: Vec<String>,
+    /// Let the writer neither list nor read: it then keeps its chain in state_dir
+    #[arg(long)]
+    pub(crate) write_only: bool,
+    /// Write the files into DIR, and overwrite none [default: print them]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -197,6 +233,11 @@ impl IdentityArgs {
     }
 }
 
+fn provider() -> impl TypedValueParser<Value = Provider> {
+    PossibleValuesParser::new(Provider::NAMES.map(|(name, _)| name))
+        .try_map(|name| name.parse::<Provider>())
+}
+
 fn jobs(text: &str) -> Result<usize, String> {
     let jobs = text.parse().ok().filter(|jobs| (1..=defaults::JOBS_MAX).contains(jobs));
     jobs.ok_or_else(|| format!("give 1 to {}", defaults::JOBS_MAX))
@@ -234,6 +275,8 @@ mod tests {
             &["extend", "--for", "30"],
             &["drill"],
             &["policy"],
+            &["policy", "--daemon-config", "f"],
+            &["policy", "--daemon-config", "f", "--provider", "gcs"],
         ] {
             assert!(Cli::try_parse_from(["stonekeep"].iter().chain(args)).is_err(), "{args:?}");
         }

@@ -5,8 +5,8 @@ use std::{error::Error, io, path::PathBuf, process::ExitCode};
 use stonekeep_config::{ConfigError, url::UrlError};
 use stonekeep_engine::{
     audit::AuditError, extend::ExtendError, fetch::FetchError, history::FindError, init::InitError,
-    list::ListError, repository::RepositoryError, restore::RestoreError, verify::VerifyError,
-    watch::WatchError, witness::WitnessError,
+    list::ListError, policy::PolicyError, repository::RepositoryError, restore::RestoreError,
+    verify::VerifyError, watch::WatchError, witness::WitnessError,
 };
 use stonekeep_format::{ErrorKind, signature::SignatureError};
 use stonekeep_postgres::connect::ConnectError;
@@ -96,7 +96,10 @@ pub(crate) enum Failure {
         path.display()
     )]
     SignerKey { path: PathBuf, source: Box<dyn Error + Send + Sync> },
-    /// The policy is not JSON.
+    /// `policy`.
+    #[error("cannot make the policies")]
+    Policies(#[from] PolicyError),
+    /// A policy is not JSON.
     #[error("cannot use the policy {}", path.display())]
     Policy { path: PathBuf, source: serde_json::Error },
     /// A file that `init` would write is there and says something else.
@@ -133,6 +136,7 @@ impl Failure {
             Self::Watch(source) => source.kind(),
             Self::Restore(source) => source.kind(),
             Self::Init(source) => source.kind(),
+            Self::Policies(source) => source.kind(),
             Self::Target(source) => source.kind(),
             Self::TargetUrl(_) | Self::NoIdentity | Self::OwnerKey { .. } => ErrorKind::Usage,
             Self::Identity { source, .. } if !matches!(**source, age::DecryptError::Io(_)) => {

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use chrono::TimeDelta;
 use stonekeep_format::{Clock as _, ids::VersionId, inventory::Segment, lock::Lock, tier::Every};
-use stonekeep_store::{MemoryStore, ReadStore, Right, contract::list_all};
+use stonekeep_store::{
+    BucketFacts, LifecycleAction, MemoryStore, ReadStore, Right, contract::list_all,
+};
 
 use super::*;
 use crate::{
@@ -91,7 +93,8 @@ async fn mark_expired(store: &MemoryStore, now: DateTime<Utc>) {
         let rules = store.lifecycle();
         let rule = rules.iter().find(|rule| version.key.as_str().starts_with(&rule.prefix));
         let is_due = rule.is_some_and(|rule| {
-            now - version.modified_at >= TimeDelta::days(i64::from(rule.expire_days))
+            let LifecycleAction::Expire { days } = rule.action else { return false };
+            now - version.modified_at >= TimeDelta::days(i64::from(days))
         });
         if is_due && !all.markers.iter().any(|marker| marker.key == version.key) {
             store.plant_marker(&version.key);
@@ -224,7 +227,7 @@ async fn other_versions_of_our_keys_are_overwrites_unless_a_document_was_sent_tw
 #[tokio::test]
 async fn keys_that_are_none_of_ours_are_foreign_and_provess_are_ours() {
     let world = healthy().await;
-    let run = stonekeep_format::ids::SnapshotId::new(world.clock.now(), 5);
+    let run = SnapshotId::new(world.clock.now(), 5);
     world.store.plant(&ObjectKey::canary(&run, "plain"), Bytes::from_static(b"x"));
     world.store.plant_marker(&ObjectKey::canary(&run, "plain"));
     assert_eq!(alarms(&world, &plan()).await, [""; 0]);
@@ -376,6 +379,9 @@ impl ReadStore for WithoutInventories {
     }
     async fn bucket_lock(&self) -> Result<stonekeep_store::BucketLock, StoreError> {
         self.0.bucket_lock().await
+    }
+    async fn bucket_facts(&self) -> Result<BucketFacts, StoreError> {
+        self.0.bucket_facts().await
     }
     async fn server_time(&self) -> Result<DateTime<Utc>, StoreError> {
         self.0.server_time().await
