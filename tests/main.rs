@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod belongings;
+mod chain;
 mod cli;
 mod ddl;
 mod expiry;

@@ -116,7 +116,11 @@ impl World {
         let sign = |namespace, message: &[u8]| {
             signer.sign(namespace, message).map_err(|error| error.to_string())
         };
-        let buckets = Buckets { main: Arc::new(store.clone()), of_tiers: BTreeMap::new() };
+        let buckets = Buckets {
+            main: Arc::new(store.clone()),
+            of_tiers: BTreeMap::new(),
+            probes: Vec::new(),
+        };
         init(&init_plan, &buckets, &sign, &context).await.map_err(WorldError::Init)?;
         let rules = lifecycle::rules(lock::cap(longest), grace_days);
         store.put_lifecycle(&rules).await.map_err(WorldError::Store)?;
@@ -248,13 +252,7 @@ impl World {
             .await
             .map_err(WorldError::Read)?;
         let listed = list(&repository, &self.context).await.map_err(WorldError::List)?;
-        let mut alarms = Vec::new();
-        for label in &listed.labels {
-            alarms.extend(label.gaps.iter().map(|gap| format!("gap: {gap:?}")));
-            alarms.extend(label.forks.iter().map(|fork| format!("fork: {fork:?}")));
-        }
-        alarms.extend(listed.planted.iter().map(|planted| format!("planted: {planted:?}")));
-        alarms.extend(listed.markers.iter().map(|marker| format!("marker: {marker:?}")));
+        let mut alarms: Vec<String> = listed.findings.iter().map(ToString::to_string).collect();
         let history = History::load(&repository, &self.context).await;
         for snapshot in history.map_err(WorldError::Read)?.of(&self.plan.label) {
             if snapshot.manifest.promised_until > self.now() {

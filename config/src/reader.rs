@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What `stonekeep` is told by its file.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReaderConfig {
     /// Where this was read from.
@@ -71,6 +71,18 @@ impl ReaderConfig {
             return Err(ConfigError::SharedWitness { path: path.to_owned() });
         }
         Ok(config)
+    }
+
+    /// Returns a configuration of one bucket, for whoever has no file.
+    #[must_use]
+    pub fn of_bucket(repository: RepositoryConfig) -> Self {
+        Self { repositories: vec![repository], ..Self::default() }
+    }
+
+    /// Returns a configuration of a copy, for whoever has no file.
+    #[must_use]
+    pub fn of_copy(directory: PathBuf) -> Self {
+        Self { directory: Some(directory), ..Self::default() }
     }
 
     /// Returns where the witness of the repository of this name is, if one is kept. A copy in a directory has none.

@@ -57,6 +57,25 @@ pub struct RepositoryTier {
 }
 
 impl RepositoryConfig {
+    /// Returns the repository of a bucket with nothing but defaults.
+    #[must_use]
+    pub fn new(bucket: BucketName, region: String) -> Self {
+        Self {
+            name: bucket.to_string(),
+            bucket,
+            prefix: String::new(),
+            region,
+            endpoint: None,
+            path_style: false,
+            ca_file: None,
+            lock_by: LockBy::PerObject,
+            tiers: Vec::new(),
+            lock_mode: LockMode::Compliance,
+            genesis_file: None,
+            credentials_file: None,
+        }
+    }
+
     /// Returns the credentials file, if one is named and private.
     ///
     /// # Errors

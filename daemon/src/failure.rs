@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf, process::ExitCode};
 
 use stonekeep_config::ConfigError;
-use stonekeep_engine::backup::BackupError;
+use stonekeep_engine::{backup::BackupError, prove::ProveError, repository::RepositoryError};
 use stonekeep_format::{ErrorKind, ids::Label, signature::SignatureError};
 use stonekeep_postgres::{connect::ConnectError, source::DumpError};
 use stonekeep_process::failure::{self, FailureReport};
@@ -51,6 +51,12 @@ pub(crate) enum Failure {
     /// A check that could not be made at all.
     #[error("cannot check {label} in {repository}")]
     Check { label: Label, repository: String, source: Box<BackupError> },
+    /// A repository that could not be attacked.
+    #[error("cannot attack repository {repository}")]
+    Prove { repository: String, source: Box<ProveError> },
+    /// A repository whose genesis cannot be read.
+    #[error("cannot open repository {repository}")]
+    Repository { repository: String, source: Box<RepositoryError> },
     /// It was not begun.
     #[error("stopped by a signal before {label} was begun")]
     Stopped { label: Label },
@@ -77,6 +83,8 @@ impl Failure {
             Self::Backup { source, .. }
             | Self::BackupInto { source, .. }
             | Self::Check { source, .. } => source.kind(),
+            Self::Prove { source, .. } => source.kind(),
+            Self::Repository { source, .. } => source.kind(),
             Self::Signer { .. }
             | Self::AllowedSigners { .. }
             | Self::Url { .. }

@@ -50,7 +50,8 @@ pub(crate) fn start(json: bool, filter: Option<&str>) -> Result<Voice, Failure> 
 /// Says the events of one database's run.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    label: Label,
+    name: String,
+    label: Option<Label>,
     voice: Voice,
     tally: Mutex<Tally>,
 }
@@ -58,7 +59,14 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) fn new(label: &Label, voice: Voice) -> Arc<Self> {
         let interval = if voice == Voice::Json { PROGRESS_JSON } else { PROGRESS_TEXT };
-        Arc::new(Self { label: label.clone(), voice, tally: Mutex::new(Tally::new(interval)) })
+        let (name, label) = (label.to_string(), Some(label.clone()));
+        Arc::new(Self { name, label, voice, tally: Mutex::new(Tally::new(interval)) })
+    }
+
+    /// For what is about a repository and no database.
+    pub(crate) fn of_repository(name: &str, voice: Voice) -> Arc<Self> {
+        let tally = Mutex::new(Tally::new(PROGRESS_TEXT));
+        Arc::new(Self { name: name.to_owned(), label: None, voice, tally })
     }
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -67,13 +75,13 @@ impl Reader {
 
     fn say(&self, event: &Event) {
         match self.voice {
-            Voice::Json => lines::write(event, SystemClock.now(), Some(&self.label)),
+            Voice::Json => lines::write(event, SystemClock.now(), self.label.as_ref()),
             Voice::Text => self.say_text(event),
         }
     }
 
     fn say_text(&self, event: &Event) {
-        let label = &self.label;
+        let label = &self.name;
         match event {
             Event::Phase { phase, .. } => tracing::info!("{label}: {}", doing(*phase)),
             Event::Progress { .. } => tracing::info!("{label}: {}", self.so_far()),

@@ -7,6 +7,7 @@ mod failure;
 mod log;
 mod metrics;
 mod plan;
+mod prove;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,10 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
                 backup::run(&config, &environment, options, cancel).await
             }
             Command::Check => check::run(&config, &environment, voice, cancel, cli.json).await,
+            Command::Prove { lasting } => {
+                let options = prove::Options { lasting: *lasting, voice, json: cli.json };
+                prove::run(&config, &environment, options, cancel).await
+            }
         }
     });
     // What still runs, runs for nobody: a blocking task must not hold up the end.

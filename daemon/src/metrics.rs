@@ -7,8 +7,8 @@ use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
-use stonekeep_engine::backup::BackupReport;
-use stonekeep_format::ids::Label;
+use stonekeep_engine::{backup::BackupReport, prove::ProveReport};
+use stonekeep_format::{ids::Label, prove::Verdict};
 use stonekeep_process::metrics;
 
 use crate::failure::Failure;
@@ -92,9 +92,64 @@ impl Metrics {
         self.duration.get_or_create(&of).set(took.as_secs_f64());
     }
 
-    /// Writes the file whole or not at all, readable by others than the daemon's user.
+    /// Writes the file; see [`write()`].
     pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {
-        metrics::write(path, &self.registry)
-            .map_err(|source| Failure::Metrics { path: path.to_owned(), source })
+        write(&self.registry, path)
     }
+}
+
+/// What the last attack on the own repositories came to, in a file of its own beside the other.
+pub(crate) struct ProveMetrics {
+    registry: Registry,
+    last: Family<OfRepository, Gauge>,
+    probes: Family<OfVerdict, Gauge>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRepository {
+    repository: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfVerdict {
+    repository: String,
+    verdict: String,
+}
+
+impl ProveMetrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("stonekeep");
+        let (last, probes) = (Family::default(), Family::default());
+        let help = "When the repository was last attacked, by the storage server's clock";
+        registry.register_with_unit("prove_timestamp", help, Unit::Seconds, Family::clone(&last));
+        let help = "How many probes came to this; any that fail are an alarm";
+        registry.register("prove_probes", help, Family::clone(&probes));
+        Self { registry, last, probes }
+    }
+
+    pub(crate) fn record(&self, repository: &str, report: &ProveReport) {
+        let repository = repository.to_owned();
+        let of = OfRepository { repository: repository.clone() };
+        self.last.get_or_create(&of).set(report.started_at.timestamp());
+        use Verdict::{Fail, Inconclusive, Lacking, Pass, Skipped};
+        for verdict in [Pass, Skipped, Lacking, Inconclusive, Fail] {
+            let count = report.probes.iter().filter(|line| line.verdict == verdict).count();
+            let of =
+                OfVerdict { repository: repository.clone(), verdict: verdict.as_str().to_owned() };
+            self.probes.get_or_create(&of).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Writes the file beside `path`, under its name with `-prove` before the extension.
+    pub(crate) fn write_beside(&self, path: &Path) -> Result<(), Failure> {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let extension = path.extension().unwrap_or_default().to_string_lossy();
+        write(&self.registry, &path.with_file_name(format!("{stem}-prove.{extension}")))
+    }
+}
+
+/// Writes a file whole or not at all, readable by others than the daemon's user.
+fn write(registry: &Registry, path: &Path) -> Result<(), Failure> {
+    metrics::write(path, registry)
+        .map_err(|source| Failure::Metrics { path: path.to_owned(), source })
 }

@@ -46,10 +46,10 @@ pub(crate) struct Once {
 
 /// What all databases of the configuration share.
 pub(crate) struct Shared<'c> {
-    config: &'c DaemonConfig,
-    environment: &'c Environment,
-    signer: Signer,
-    owner: Trust,
+    pub(crate) config: &'c DaemonConfig,
+    pub(crate) environment: &'c Environment,
+    pub(crate) signer: Signer,
+    pub(crate) owner: Trust,
     distrusted: BTreeSet<SegmentId>,
 }
 

@@ -2,12 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use chrono::{DateTime, Utc};
 use clap::{
     Args, Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
 use stonekeep_config::{ReaderConfig, defaults, value};
 use stonekeep_engine::policy::Provider;
+use stonekeep_format::ids::BucketName;
 use stonekeep_postgres::load::ObjectName;
 
 /// What each exit code means, for scripts: the numbers of BSD's `sysexits.h`.
@@ -17,15 +19,21 @@ S names a snapshot: `latest`, `latest:LABEL`, its id, or the beginning of its id
 Exit codes:
    0  done
   64  the command line is wrong
-  65  something is corrupt, foreign or not trusted: look into it now
+  65  something is corrupt, foreign or not trusted, or a lock did not hold: look into it now
   69  a server cannot be reached
   70  a bug in stonekeep
   73  what is already at the target is in the way; nothing was overwritten
-  75  try again later; the same call may succeed (also: stopped by a signal)
+  75  try again later; the same call may succeed (also: stopped by a signal, or prove could not tell)
   77  denied: password, rights, wrong identity
   78  the configuration is wrong (also: no such database, no bucket, no Object Lock, fewer than two recipients)
 
 STONEKEEP_LOG sets what is logged, such as STONEKEEP_LOG=debug.";
+
+/// What of a repository fails `verify`, and what it only names.
+const FINDINGS: &str = "\
+What is wrong with the other snapshots of its database is named, too. GAP, FORK and ROLLBACK fail (65) like a problem of \
+the snapshot. What anybody who may write could have put there (REPLAYED, FOREIGN SIGNATURE, OVERWRITE, UNSIGNED, \
+UNREADABLE, DELETE MARKER), another snapshot that claims the FUTURE, and a CLOCK that is wrong do not.";
 
 /// Verify, fetch and restore the snapshots that stonekeepd takes.
 #[derive(Debug, Parser)]
@@ -40,8 +48,46 @@ pub(crate) struct Cli {
     /// Use the repository of this name [default: the first in the configuration]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) repository: Option<String>,
+    #[command(flatten)]
+    pub(crate) bare: BareArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Where a repository lies and whom to believe, for whoever has no configuration: the recovery kit says it.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Without a configuration")]
+pub(crate) struct BareArgs {
+    /// Believe the owner whose key has this fingerprint, SHA256:…
+    #[arg(long, global = true, value_name = "SHA256", hide_short_help = true)]
+    pub(crate) owner: Option<String>,
+    /// Read the repository in this bucket
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        hide_short_help = true,
+        conflicts_with = "copy"
+    )]
+    pub(crate) bucket: Option<BucketName>,
+    /// Its keys begin with PREFIX
+    #[arg(long, global = true, value_name = "PREFIX", hide_short_help = true)]
+    pub(crate) prefix: Option<String>,
+    /// The bucket's region
+    #[arg(long, global = true, value_name = "REGION", hide_short_help = true)]
+    pub(crate) region: Option<String>,
+    /// The server's address [default: AWS]
+    #[arg(long, global = true, value_name = "URL", hide_short_help = true)]
+    pub(crate) endpoint: Option<String>,
+    /// Name the bucket in the path of the URL
+    #[arg(long, global = true, hide_short_help = true)]
+    pub(crate) path_style: bool,
+    /// Trust these certificates (PEM)
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Read a copy that `stonekeep fetch --sealed` wrote
+    #[arg(long, global = true, value_name = "DIR", hide_short_help = true)]
+    pub(crate) copy: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -59,10 +105,7 @@ pub(crate) enum Command {
         snapshot: String,
     },
     /// Check that everything a snapshot needs is there, signed and locked; needs no identity
-    ///
-    /// Names what is wrong with the snapshots of its database, too: a GAP, FORK or ROLLBACK fails (65) like a problem of the
-    /// snapshot; what anybody who may write could have put there (REPLAYED, FOREIGN SIGNATURE, OVERWRITE, UNSIGNED, DELETE
-    /// MARKER, …) and another snapshot that claims the FUTURE are named only.
+    #[command(after_help = FINDINGS)]
     Verify {
         /// Verify this snapshot
         #[arg(value_name = "S")]
@@ -81,6 +124,42 @@ pub(crate) enum Command {
     Watch(WatchArgs),
     /// Keep snapshots longer than promised, when the daemon is dead: prolong the locks of all they need
     Extend(ExtendArgs),
+    /// Attack the bucket with a credential that may delete, to see that its locks hold; touches own canaries only
+    Prove(ProveArgs),
+    /// Sign the next genesis with the owner key: other signers, recipients or tiers
+    Rotate(RotateArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProveArgs {
+    /// Prove the lock; for what the writer may do, see `stonekeepd prove`
+    #[arg(long, required = true)]
+    pub(crate) lock: bool,
+    /// Use the provisioner's access key in this file [default: credentials_file, environment, profile, web identity, instance role]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials_file: Option<PathBuf>,
+    /// Sign a record of it with this SSH key and put it into the bucket; a key for reports and nothing else
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateArgs {
+    /// Take signer, recipients and tiers from the daemon's configuration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) daemon_config: PathBuf,
+    /// Sign with this SSH key, which allowed_signers must name
+    #[arg(long, value_name = "FILE")]
+    pub(crate) owner_key: PathBuf,
+    /// Believe a withdrawn signer only until TIME, such as 2026-11-21T10:15:00Z: when its host was taken over [default: now]
+    #[arg(long, value_name = "TIME", value_parser = crate::rotate::instant)]
+    pub(crate) withdrawn_from: Option<DateTime<Utc>>,
+    /// Write a copy of the new genesis to DIR [default: beside the daemon's configuration]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Use the provisioner's access key in this file [default: environment, profile, web identity, instance role]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

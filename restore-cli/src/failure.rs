@@ -5,8 +5,9 @@ use std::{error::Error, io, path::PathBuf, process::ExitCode};
 use stonekeep_config::{ConfigError, url::UrlError};
 use stonekeep_engine::{
     audit::AuditError, extend::ExtendError, fetch::FetchError, history::FindError, init::InitError,
-    list::ListError, policy::PolicyError, repository::RepositoryError, restore::RestoreError,
-    verify::VerifyError, watch::WatchError, witness::WitnessError,
+    list::ListError, policy::PolicyError, prove::ProveError, repository::RepositoryError,
+    restore::RestoreError, rotate::RotateError, verify::VerifyError, watch::WatchError,
+    witness::WitnessError,
 };
 use stonekeep_format::{ErrorKind, signature::SignatureError};
 use stonekeep_postgres::connect::ConnectError;
@@ -67,6 +68,26 @@ pub(crate) enum Failure {
     /// `init`.
     #[error("cannot make the repository")]
     Init(#[source] Box<InitError>),
+    /// `rotate`.
+    #[error("cannot sign the next genesis")]
+    Rotate(#[source] Box<RotateError>),
+    /// `prove`.
+    #[error("cannot attack the bucket")]
+    Prove(#[source] Box<ProveError>),
+    /// `prove` of a copy.
+    #[error("a copy in a directory has no locks: name a [[repository]] or --bucket")]
+    NoBucket,
+    /// The report key.
+    #[error("cannot use the report key {}", path.display())]
+    ReportKey { path: PathBuf, source: Box<SignatureError> },
+    /// `--owner`.
+    #[error("cannot use --owner")]
+    Owner(#[source] Box<SignatureError>),
+    /// Nobody to believe.
+    #[error(
+        "without a configuration, say whom to believe: --owner SHA256:…, as the recovery kit has it"
+    )]
+    NoOwner,
     /// `--target`.
     #[error("cannot use --target")]
     TargetUrl(#[source] UrlError),
@@ -136,15 +157,23 @@ impl Failure {
             Self::Watch(source) => source.kind(),
             Self::Restore(source) => source.kind(),
             Self::Init(source) => source.kind(),
+            Self::Rotate(source) => source.kind(),
+            Self::Prove(source) => source.kind(),
             Self::Policies(source) => source.kind(),
             Self::Target(source) => source.kind(),
-            Self::TargetUrl(_) | Self::NoIdentity | Self::OwnerKey { .. } => ErrorKind::Usage,
+            Self::Owner(_)
+            | Self::NoOwner
+            | Self::NoBucket
+            | Self::TargetUrl(_)
+            | Self::NoIdentity
+            | Self::OwnerKey { .. } => ErrorKind::Usage,
             Self::Identity { source, .. } if !matches!(**source, age::DecryptError::Io(_)) => {
                 ErrorKind::Denied
             }
             Self::NotOfACopy(_)
             | Self::Notifier { .. }
             | Self::AllowedSigners { .. }
+            | Self::ReportKey { .. }
             | Self::Identity { .. }
             | Self::EmptyIdentity { .. }
             | Self::SealedIdentity { .. }

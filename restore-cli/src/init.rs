@@ -25,7 +25,7 @@ use stonekeep_store::{ProvisionStore, S3Options};
 use crate::{
     cli::InitArgs,
     failure::Failure,
-    open::{Session, open_store},
+    open::{Session, open_probe, open_store},
     owner::{Owner, public_line, public_path},
     policy::policies,
     report,
@@ -48,7 +48,7 @@ pub(crate) fn run(session: &Session<'_>, args: &InitArgs) -> Result<ExitCode, Fa
     let owner = Owner::load(&args.owner_key, session.environment)?;
     let repository = daemon.repository(session.repository)?;
     let plan = plan((&daemon, repository), &owner, args.policy.as_deref(), session.environment)?;
-    let files = Files::prepare(&daemon, &owner, out_dir(args))?;
+    let files = Files::prepare(&daemon, &owner, beside(args.out.as_deref(), &args.daemon_config))?;
     if let Some(path) = &args.credentials_file {
         file::open_private(path, session.environment)?;
     }
@@ -60,8 +60,8 @@ pub(crate) fn run(session: &Session<'_>, args: &InitArgs) -> Result<ExitCode, Fa
     })?;
     let mut files = files.write()?;
     // Beside the others, which stand where links have led.
-    let beside = files.first().and_then(|path| path.parent()).unwrap_or(Path::new("."));
-    let copy = beside.join(format!("{}.genesis", repository.name));
+    let directory = files.first().and_then(|path| path.parent()).unwrap_or(Path::new("."));
+    let copy = directory.join(format!("{}.genesis", repository.name));
     files.push(Staged::prepare(copy, &made.genesis)?.write()?);
     let next = files.first().map(|allowed_signers| next(&daemon, allowed_signers));
     let document = Document { repository: made, files, next: next.unwrap_or_default() };
@@ -69,15 +69,16 @@ pub(crate) fn run(session: &Session<'_>, args: &InitArgs) -> Result<ExitCode, Fa
     Ok(ExitCode::SUCCESS)
 }
 
-async fn open_buckets(
+pub(crate) async fn open_buckets(
     repository: &RepositoryConfig,
     credentials_file: Option<&Path>,
 ) -> Result<Buckets, Failure> {
     let whole = options::s3(repository, credentials_file);
     // The genesis is locked as the owner names it, whatever the bucket's default.
     let main = S3Options { lock_by: LockBy::PerObject, ..whole };
+    let probe = open_probe(repository, main.clone()).await?;
     let main: Arc<dyn ProvisionStore> = Arc::new(open_store(repository, main).await?);
-    let mut buckets = Buckets { main, of_tiers: BTreeMap::new() };
+    let mut buckets = Buckets { main, of_tiers: BTreeMap::new(), probes: vec![probe] };
     for (name, options) in options::s3_of_tiers(repository, credentials_file) {
         buckets.of_tiers.insert(name, Arc::new(open_store(repository, options).await?));
     }
@@ -102,7 +103,10 @@ fn plan(
 }
 
 /// The public key beside the signer first: `init` may well run where the private key is not and never should be.
-fn signer_line(daemon: &DaemonConfig, environment: &Environment) -> Result<String, Failure> {
+pub(crate) fn signer_line(
+    daemon: &DaemonConfig,
+    environment: &Environment,
+) -> Result<String, Failure> {
     let path = public_path(&daemon.signer_file);
     if let Some(line) = file::read_text(&path).ok().as_deref().and_then(public_line) {
         return Ok(line);
@@ -114,9 +118,10 @@ fn signer_line(daemon: &DaemonConfig, environment: &Environment) -> Result<Strin
     signer.public_line().map_err(|error| failed(Box::new(error)))
 }
 
-fn out_dir(args: &InitArgs) -> &Path {
-    let beside = args.daemon_config.parent().filter(|parent| !parent.as_os_str().is_empty());
-    args.out.as_deref().or(beside).unwrap_or(Path::new("."))
+/// Returns the directory `out`, or else the one of the daemon's configuration.
+pub(crate) fn beside<'a>(out: Option<&'a Path>, daemon_config: &'a Path) -> &'a Path {
+    let beside = daemon_config.parent().filter(|parent| !parent.as_os_str().is_empty());
+    out.or(beside).unwrap_or(Path::new("."))
 }
 
 /// The two files for readers. What can go wrong with them is found out before anything happens in the bucket.

@@ -13,11 +13,12 @@ mod open;
 mod owner;
 mod policy;
 mod progress;
+mod prove;
 mod report;
 mod restore;
+mod rotate;
 mod show;
 mod staged;
-mod table;
 mod target;
 mod verify;
 mod watch;
@@ -48,6 +49,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         config: &cli.config,
         repository: cli.repository.as_deref(),
         json: cli.json,
+        bare: &cli.bare,
         environment: &environment,
     };
     match &cli.command {
@@ -60,5 +62,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Fetch(args) => fetch::run(&session, args),
         Command::Watch(args) => watch::run(&session, args),
         Command::Extend(args) => extend::run(&session, args),
+        Command::Prove(args) => prove::run(&session, args),
+        Command::Rotate(args) => rotate::run(&session, args),
     }
 }

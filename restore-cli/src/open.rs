@@ -4,14 +4,20 @@ use std::{path::Path, sync::Arc};
 
 use stonekeep_config::{Environment, ReaderConfig, RepositoryConfig, reader::Whereabouts};
 use stonekeep_engine::{
-    Context, context::SystemClock, events::Listener, extend::Prolongable, repository::Repository,
-    stores::Stores, witness::Witness,
+    Context,
+    context::SystemClock,
+    events::Listener,
+    extend::Prolongable,
+    repository::{Repository, tier_buckets},
+    stores::Stores,
+    witness::Witness,
 };
 use stonekeep_format::signature::Trust;
 use stonekeep_process::{options, signals};
-use stonekeep_store::{DirectoryStore, ReadStore, S3Options, S3Store};
+use stonekeep_store::{DirectoryStore, ProbeStore, ReadStore, S3Options, S3Probe, S3Store};
 
 use crate::{
+    cli::BareArgs,
     failure::Failure,
     progress::{self, Progress},
 };
@@ -22,13 +28,42 @@ pub(crate) struct Session<'s> {
     pub(crate) config: &'s Path,
     pub(crate) repository: Option<&'s str>,
     pub(crate) json: bool,
+    pub(crate) bare: &'s BareArgs,
     pub(crate) environment: &'s Environment,
 }
 
 impl Session<'_> {
-    /// Reads the configuration.
+    /// Reads the configuration, or makes one of what the command line says.
     pub(crate) fn load(&self) -> Result<ReaderConfig, Failure> {
-        Ok(ReaderConfig::load(self.config)?)
+        let BareArgs { bucket, prefix, region, endpoint, path_style, ca_file, copy, .. } =
+            self.bare;
+        if let Some(copy) = copy {
+            return Ok(ReaderConfig::of_copy(copy.clone()));
+        }
+        let Some(bucket) = bucket else { return Ok(ReaderConfig::load(self.config)?) };
+        let region = region.clone().unwrap_or_else(|| "us-east-1".to_owned());
+        let mut repository = RepositoryConfig::new(bucket.clone(), region);
+        repository.prefix = prefix.clone().unwrap_or_default();
+        repository.endpoint.clone_from(endpoint);
+        repository.path_style = *path_style;
+        repository.ca_file.clone_from(ca_file);
+        Ok(ReaderConfig::of_bucket(repository))
+    }
+
+    /// Returns whom to believe: the owner of the command line, else those of the configuration.
+    pub(crate) fn trust(&self, config: &ReaderConfig) -> Result<Trust, Failure> {
+        if let Some(owner) = &self.bare.owner {
+            return Trust::of_owner(owner).map_err(|source| Failure::Owner(Box::new(source)));
+        }
+        if self.bare.bucket.is_some() || self.bare.copy.is_some() {
+            return Err(Failure::NoOwner);
+        }
+        Trust::from_allowed_signers(&config.allowed_signers()?).map_err(|source| {
+            Failure::AllowedSigners {
+                path: config.allowed_signers_file.clone(),
+                source: Box::new(source),
+            }
+        })
     }
 
     /// Reads what a watcher has seen of the repository, if it is remembered.
@@ -62,7 +97,7 @@ impl Session<'_> {
         config: &ReaderConfig,
         context: &Context,
     ) -> Result<Repository, Failure> {
-        let owner = owner(config)?;
+        let owner = self.trust(config)?;
         let stores = match config.repository(self.repository)? {
             Whereabouts::Directory(directory) => Stores::copy(open_copy(directory)?),
             Whereabouts::Bucket(repository) => {
@@ -71,6 +106,13 @@ impl Session<'_> {
                 let mut of_tiers: Vec<Arc<dyn ReadStore>> = Vec::new();
                 for (_, options) in options::s3_of_tiers(repository, credentials) {
                     of_tiers.push(Arc::new(open_store(repository, options).await?));
+                }
+                if self.bare.bucket.is_some() {
+                    let named = tier_buckets(&main, &owner, context).await;
+                    for bucket in named.map_err(|source| Failure::Repository(Box::new(source)))? {
+                        let options = S3Options { bucket, ..options::s3(repository, credentials) };
+                        of_tiers.push(Arc::new(open_store(repository, options).await?));
+                    }
                 }
                 Stores::new(Arc::new(main), of_tiers)
             }
@@ -86,7 +128,7 @@ impl Session<'_> {
         credentials: Option<&Path>,
         context: &Context,
     ) -> Result<(Repository, Prolongable), Failure> {
-        let owner = owner(config)?;
+        let owner = self.trust(config)?;
         let Whereabouts::Bucket(repository) = config.repository(self.repository)? else {
             return Err(Failure::NotOfACopy("extend"));
         };
@@ -99,13 +141,6 @@ impl Session<'_> {
         let repository = repository.map_err(|source| Failure::Repository(Box::new(source)))?;
         Ok((repository, buckets))
     }
-}
-
-fn owner(config: &ReaderConfig) -> Result<Trust, Failure> {
-    Trust::from_allowed_signers(&config.allowed_signers()?).map_err(|source| {
-        let path = config.allowed_signers_file.clone();
-        Failure::AllowedSigners { path, source: Box::new(source) }
-    })
 }
 
 fn open_copy(directory: &Path) -> Result<Arc<dyn ReadStore>, Failure> {
@@ -121,4 +156,15 @@ pub(crate) async fn open_store(
     let failed =
         |source| Failure::Store { name: repository.name.clone(), source: Box::new(source) };
     S3Store::open(options, Arc::new(SystemClock)).await.map_err(failed)
+}
+
+/// Opens a bucket of `repository` to attack it.
+pub(crate) async fn open_probe(
+    repository: &RepositoryConfig,
+    options: S3Options,
+) -> Result<Arc<dyn ProbeStore>, Failure> {
+    let failed =
+        |source| Failure::Store { name: repository.name.clone(), source: Box::new(source) };
+    let opened = S3Probe::open(options, Arc::new(SystemClock)).await;
+    Ok(Arc::new(opened.map_err(failed)?))
 }

@@ -12,13 +12,12 @@ use stonekeep_engine::{
 };
 
 use stonekeep_format::ids::BucketName;
-use stonekeep_process::output::bytes;
-
-use crate::{
-    init::Document as InitDocument,
-    policy::Document as PolicyDocument,
+use stonekeep_process::{
+    output::bytes,
     table::{Align, Table},
 };
+
+use crate::{init::Document as InitDocument, policy::Document as PolicyDocument};
 
 /// Every snapshot, then everything that is wrong.
 pub(crate) fn list(report: &ListReport) -> Vec<String> {

@@ -20,10 +20,14 @@ use stonekeep_format::{
     tier::Tier,
 };
 use stonekeep_store::{
-    Created, DefaultRetention, ProvisionStore, StoreError, list_keys, put_locked,
+    Created, DefaultRetention, ProbeStore, ProvisionStore, StoreError, list_keys, put_locked,
 };
 
-use crate::{Context, lifecycle, run::MARGIN};
+use crate::{
+    Context, lifecycle,
+    prove::{ProveError, UNREAD, calibrate},
+    run::MARGIN,
+};
 
 /// What to make.
 #[derive(Debug, Clone)]
@@ -69,11 +73,13 @@ pub struct Buckets {
     pub main: Arc<dyn ProvisionStore>,
     /// If buckets name the locks: the one of each tier, by the tier's name. Else empty.
     pub of_tiers: BTreeMap<String, Arc<dyn ProvisionStore>>,
+    /// The same buckets, each once, to ask what an authorised caller is told where nothing can take effect.
+    pub probes: Vec<Arc<dyn ProbeStore>>,
 }
 
 impl Buckets {
     /// Returns all of them, each once.
-    fn all(&self) -> Vec<&Arc<dyn ProvisionStore>> {
+    pub(crate) fn all(&self) -> Vec<&Arc<dyn ProvisionStore>> {
         let mut all = vec![&self.main];
         for store in self.of_tiers.values() {
             if !all.iter().any(|other| other.bucket() == store.bucket()) {
@@ -83,7 +89,7 @@ impl Buckets {
         all
     }
 
-    fn lock_by(&self) -> LockBy {
+    pub(crate) fn lock_by(&self) -> LockBy {
         if self.of_tiers.is_empty() { LockBy::PerObject } else { LockBy::BucketDefault }
     }
 }
@@ -115,6 +121,9 @@ pub enum InitError {
     /// What was signed cannot be used.
     #[error("the signed genesis cannot be used")]
     Signature(#[source] SignatureError),
+    /// The server cannot be asked what it tells an authorised caller.
+    #[error("cannot ask the storage server what it tells an authorised caller")]
+    Calibrate(#[source] ProveError),
     /// The bucket refused.
     #[error("cannot {action}")]
     Store {
@@ -134,6 +143,7 @@ impl InitError {
             Self::Exists { .. } => ErrorKind::Conflict,
             Self::Owner(_) => ErrorKind::Denied,
             Self::Store { source, .. } => source.kind(),
+            Self::Calibrate(source) => source.kind(),
             Self::Lock(LockError::Skewed { .. }) => ErrorKind::Unavailable,
             Self::NoTier | Self::Recipients(_) | Self::Lock(_) | Self::Signature(_) => {
                 ErrorKind::Config
@@ -179,19 +189,23 @@ pub async fn init(
     }
     let now = store.server_time().await.map_err(failed("read the storage server's clock"))?;
     lock::check_skew(context.clock.now(), now)?;
-    let genesis = genesis(plan, buckets, floor, lock::cap(longest), now);
+    // Before anything is configured: what takes effect although it means nothing does no harm then.
+    let calibration = calibration(buckets, plan.lock_mode).await?;
     for store in buckets.all() {
         if let Some(policy) = plan.policies.get(store.bucket()) {
             store.put_policy(policy).await.map_err(failed("apply the bucket policy"))?;
         }
     }
-    let object = put_genesis(plan, &genesis, store, sign).await?;
     let mut lifecycle_rules = 0;
     let mut buckets_created = Vec::new();
     for (store, _) in created.into_iter().filter(|(_, made)| *made == Created::New) {
         buckets_created.push(store.bucket().clone());
-        lifecycle_rules += set_lifecycle(&genesis, &**store, context).await;
+        lifecycle_rules += set_lifecycle(lock::cap(longest), &**store, context).await;
     }
+    let mut genesis = genesis(plan, buckets, floor, lock::cap(longest), now);
+    genesis.expected = expected(buckets).await?;
+    genesis.calibration = calibration;
+    let object = put_genesis(&plan.owner, &genesis, store, sign).await?;
     Ok(InitReport {
         repository: genesis.repository,
         genesis_key: genesis.key,
@@ -235,8 +249,8 @@ async fn holds_a_genesis(store: &dyn ProvisionStore) -> Result<bool, StoreError>
 }
 
 /// Without the rules a repository works as well; it only never gets smaller.
-async fn set_lifecycle(genesis: &Genesis, store: &dyn ProvisionStore, context: &Context) -> usize {
-    let rules = lifecycle::rules(genesis.lock.cap, lifecycle::GRACE_DAYS);
+async fn set_lifecycle(cap: Duration, store: &dyn ProvisionStore, context: &Context) -> usize {
+    let rules = lifecycle::rules(cap, lifecycle::GRACE_DAYS);
     match store.put_lifecycle(&rules).await {
         Ok(()) => rules.len(),
         Err(error) => {
@@ -260,12 +274,6 @@ fn genesis(
         valid_from: now,
         valid_until: None,
     };
-    let tier = |tier: &Tier| GenesisTier {
-        name: tier.name.clone(),
-        every: tier.every,
-        keep: tier.keep,
-        bucket: buckets.of_tiers.get(&tier.name).unwrap_or(&buckets.main).bucket().clone(),
-    };
     Genesis {
         format: Genesis::FORMAT.to_owned(),
         repository: RepositoryId::from_bytes(rand::random()),
@@ -276,12 +284,54 @@ fn genesis(
         signers: plan.signer_public_lines.iter().map(signer).collect(),
         recipients: plan.recipients.clone(),
         lock: GenesisLock { mode: plan.lock_mode, by: buckets.lock_by(), floor, cap },
-        tiers: plan.tiers.iter().map(tier).collect(),
+        tiers: genesis_tiers(&plan.tiers, buckets),
+        expected: BTreeMap::new(),
+        calibration: BTreeMap::new(),
     }
 }
 
-async fn put_genesis(
-    plan: &InitPlan,
+/// Says in which bucket each tier's snapshots lie.
+pub(crate) fn genesis_tiers(tiers: &[Tier], buckets: &Buckets) -> Vec<GenesisTier> {
+    let tier = |tier: &Tier| GenesisTier {
+        name: tier.name.clone(),
+        every: tier.every,
+        keep: tier.keep,
+        bucket: buckets.of_tiers.get(&tier.name).unwrap_or(&buckets.main).bucket().clone(),
+    };
+    tiers.iter().map(tier).collect()
+}
+
+/// Asks each server what it tells an authorised caller; see [`calibrate`].
+pub(crate) async fn calibration(
+    buckets: &Buckets,
+    lock_mode: LockMode,
+) -> Result<BTreeMap<String, u16>, InitError> {
+    let mut calibration = BTreeMap::new();
+    for probe in &buckets.probes {
+        calibration.extend(calibrate(&**probe, lock_mode).await.map_err(InitError::Calibrate)?);
+    }
+    Ok(calibration)
+}
+
+/// Reads how each bucket is configured, for watchers to compare with.
+pub(crate) async fn expected(
+    buckets: &Buckets,
+) -> Result<BTreeMap<BucketName, BTreeMap<String, String>>, InitError> {
+    let action = "read the bucket's configuration";
+    let mut expected = BTreeMap::new();
+    for store in buckets.all() {
+        let facts = store.bucket_facts().await;
+        let mut facts = facts.map_err(|source| InitError::Store { action, source })?;
+        let unread = facts.unread.into_iter().map(|part| (part, UNREAD.to_owned()));
+        facts.facts.extend(unread);
+        expected.insert(store.bucket().clone(), facts.facts);
+    }
+    Ok(expected)
+}
+
+/// Signs a genesis with the owner's key, checks that readers will believe it, and puts it under lock.
+pub(crate) async fn put_genesis(
+    owner: &Trust,
     genesis: &Genesis,
     store: &dyn ProvisionStore,
     sign: &Sign<'_>,
@@ -290,12 +340,11 @@ async fn put_genesis(
     let armour = sign(Namespace::Genesis, &body).map_err(InitError::Owner)?;
     let object = join(body, &armour);
     let found = Found { key: &genesis.key, repository: Some(genesis.repository) };
-    let verified: Genesis =
-        verify_document(&object, found, &plan.owner).map_err(InitError::Signature)?;
+    let verified: Genesis = verify_document(&object, found, owner).map_err(InitError::Signature)?;
     verified.trust().map_err(InitError::Signature)?;
     let keep = genesis.lock.cap.saturating_sub(RUN_DURATION_MAX);
-    let lock =
-        lock::lock_for(genesis.created_at, keep, Duration::ZERO, genesis.lock.cap, plan.lock_mode)?;
+    let GenesisLock { cap, mode, .. } = genesis.lock;
+    let lock = lock::lock_for(genesis.created_at, keep, Duration::ZERO, cap, mode)?;
     let object = Bytes::from(object);
     let put = put_locked(store, &genesis.key, object.clone(), lock).await;
     put.map(|_| object)

@@ -3,6 +3,8 @@
 //! The engine sees no terminal, no environment and no wall clock: what it needs to know comes in as plain structs, time comes
 //! in as a [`stonekeep_format::Clock`], and what it has to say goes out as [`events::Event`]s.
 
+#[cfg(test)]
+mod attacker;
 pub mod audit;
 pub mod backup;
 mod budget;
@@ -20,6 +22,7 @@ pub mod policy;
 pub mod prove;
 pub mod repository;
 pub mod restore;
+pub mod rotate;
 pub mod run;
 pub mod segments;
 pub mod stores;

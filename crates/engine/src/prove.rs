@@ -31,7 +31,7 @@ mod record;
 
 pub use self::{
     authority::authority,
-    lock::lock,
+    lock::{calibrate, lock},
     record::{put_lock_proof, put_record},
 };
 
@@ -51,6 +51,8 @@ pub struct ProvePlan {
     pub cap: Duration,
     /// What an authorised caller was answered, by the probe, if that was ever tried: see [`lock()`].
     pub calibration: BTreeMap<String, u16>,
+    /// How each bucket was configured when the owner signed, by its name.
+    pub expected: BTreeMap<BucketName, BTreeMap<String, String>>,
     /// Whether to try also what leaves something behind for long where the server lets it.
     pub lasting: bool,
 }
@@ -102,6 +104,14 @@ pub enum ProveError {
     /// The record cannot be signed.
     #[error("cannot sign the record")]
     Sign(#[source] SignatureError),
+    /// A request that means nothing took effect.
+    #[error(
+        "the server took a request that means nothing, and the bucket is configured otherwise now ({detail}): no server to keep backups on"
+    )]
+    Changed {
+        /// What differs.
+        detail: String,
+    },
     /// Stopped on request.
     #[error(
         "stopped on request; what was attacked are canaries, and their locks end by themselves"
@@ -115,7 +125,7 @@ impl ProveError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Store { source, .. } => source.kind(),
-            Self::Sign(_) => ErrorKind::Config,
+            Self::Sign(_) | Self::Changed { .. } => ErrorKind::Config,
             Self::Cancelled => ErrorKind::Unavailable,
         }
     }
@@ -216,6 +226,11 @@ impl Siege<'_> {
         if control.reaction == Reaction::Stopped && control.answer.status == answer.answer.status {
             return (Verdict::Lacking, "the server says so to anybody: it tells nothing");
         }
+        let signed = self.plan.expected.get(&self.bucket());
+        let is_offered = |part| signed.is_none_or(|signed| signed.contains_key(part));
+        if part_of(probe.attack).is_some_and(|part| !is_offered(part)) {
+            return (Verdict::Lacking, "the server has no such configuration");
+        }
         match self.plan.calibration.get(probe.id) {
             Some(authorised) if *authorised == answer.answer.status => {
                 (Verdict::Fail, "so it answers an authorised caller: this credential has the right")
@@ -274,24 +289,31 @@ impl Siege<'_> {
     /// Says whether the bucket is still configured as it was before.
     async fn unchanged(&mut self, before: &BucketFacts) -> Result<(), ProveError> {
         let after = facts(self.store).await?;
-        let changed = differences(&before.facts, &after.facts);
+        let changed = differences(&before.facts, &after.facts).join("; ");
         let what = "The bucket's configuration is what it was before";
-        if changed.is_empty() {
-            let read: Vec<_> = after.facts.keys().map(String::as_str).collect();
-            let (verdict, detail) = match read.is_empty() {
-                true => (Verdict::Skipped, "this credential may not read it".to_owned()),
-                false => (Verdict::Pass, format!("read: {}", read.join(", "))),
-            };
-            self.say("E2", what, verdict, detail);
-        } else {
-            self.say(
-                "E2",
-                what,
-                Verdict::Fail,
-                format!("{}; set it back by hand", changed.join("; ")),
-            );
-        }
+        let read = after.facts.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let (verdict, detail) = match (changed.is_empty(), read.is_empty()) {
+            (false, _) => (Verdict::Fail, format!("{changed}; set it back by hand")),
+            (true, true) => (Verdict::Skipped, "this credential may not read it".to_owned()),
+            (true, false) => (Verdict::Pass, format!("read: {read}")),
+        };
+        self.say("E2", what, verdict, detail);
+        self.as_signed(&after);
         Ok(())
+    }
+
+    /// Says whether the bucket is configured as the owner has signed, if he has.
+    fn as_signed(&mut self, found: &BucketFacts) {
+        let Some(signed) = self.plan.expected.get(&self.bucket()) else { return };
+        let differ = differences(signed, &found.facts).join("; ");
+        let read = signed.keys().filter(|name| found.facts.contains_key(*name)).count();
+        let (verdict, detail) = if differ.is_empty() {
+            (Verdict::Pass, format!("{read} of {} parts could be read", signed.len()))
+        } else {
+            let mend = "set it back, or sign it anew with stonekeep rotate";
+            (Verdict::Fail, format!("{differ}; {mend}"))
+        };
+        self.say("E3", "The bucket is configured as the owner has signed", verdict, detail);
     }
 }
 
@@ -312,6 +334,23 @@ const fn reconfigures(attack: Attack) -> bool {
     )
 }
 
+/// Returns the part of a bucket's configuration that an attack would change; see [`BucketFacts`].
+const fn part_of(attack: Attack) -> Option<&'static str> {
+    match attack {
+        Attack::Lifecycle => Some("lifecycle"),
+        Attack::DefaultRetention => Some("object-lock"),
+        Attack::Policy => Some("policy"),
+        Attack::Encryption => Some("encryption"),
+        Attack::Replication => Some("replication"),
+        Attack::PublicAccess => Some("public-access"),
+        Attack::Ownership => Some("ownership"),
+        _ => None,
+    }
+}
+
+/// What stands for a part that the owner might not read when he signed.
+pub const UNREAD: &str = "unread";
+
 /// Returns what is configured otherwise than before, or than expected.
 #[must_use]
 pub fn differences(
@@ -319,7 +358,9 @@ pub fn differences(
     found: &BTreeMap<String, String>,
 ) -> Vec<String> {
     let differs = |(name, wanted): (&String, &String)| match found.get(name) {
-        Some(found) if found != wanted => Some(format!("{name} is {found:?}, not {wanted:?}")),
+        Some(found) if found != wanted && wanted != UNREAD => {
+            Some(format!("{name} is {found:?}, not {wanted:?}"))
+        }
         _ => None,
     };
     wanted.iter().filter_map(differs).collect()

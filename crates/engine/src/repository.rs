@@ -1,11 +1,11 @@
 //! A repository as a reader meets it: its genesis first, for nothing else in the bucket can be believed without it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stonekeep_format::{
     ErrorKind,
     genesis::{Genesis, LockBy},
-    ids::Digest,
+    ids::{BucketName, Digest},
     key::ObjectKey,
     signature::{Found, SignatureError, SignedDocument, Trust, split, verify_document},
 };
@@ -164,6 +164,20 @@ impl Repository {
         let trust = genesis.trust().map_err(RepositoryError::Signer)?;
         Ok(Self { genesis, trust, line, stores })
     }
+}
+
+/// Returns the buckets in which the repository's snapshots lie besides `store`, as its genesis says.
+///
+/// # Errors
+/// As [`Repository::open`].
+pub async fn tier_buckets(
+    store: &dyn ReadStore,
+    owner: &Trust,
+    context: &Context,
+) -> Result<BTreeSet<BucketName>, RepositoryError> {
+    let (genesis, _) = find_genesis(store, owner, context).await?;
+    let named = genesis.tiers.into_iter().filter(|_| genesis.lock.by == LockBy::BucketDefault);
+    Ok(named.map(|tier| tier.bucket).collect())
 }
 
 async fn find_genesis(

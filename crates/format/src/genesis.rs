@@ -1,6 +1,6 @@
 //! The root of a repository: who may sign, who can open, how long things are kept. Signed by the owner key.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,14 @@ pub struct Genesis {
     pub lock: GenesisLock,
     /// The tiers, each with its bucket.
     pub tiers: Vec<GenesisTier>,
+    /// How each bucket was configured when this was signed, part by part: what a watcher expects to find. The texts are
+    /// compared and never interpreted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub expected: BTreeMap<BucketName, BTreeMap<String, String>>,
+    /// What the server told an authorised caller, by the probe of `prove`, of requests that can take effect nowhere: the
+    /// writer must be told something else.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub calibration: BTreeMap<String, u16>,
 }
 
 /// A key that may sign, and when. Its fields are those of an `allowed_signers` line.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::{Serialize, de::DeserializeOwned};
-use ssh_key::{HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
+use ssh_key::{Fingerprint, HashAlg, LineEnding, PrivateKey, PublicKey, SshSig, public::KeyData};
 
 use crate::{
     ids::{Label, RepositoryId},
@@ -17,6 +17,8 @@ use crate::{
 
 const BEGIN: &[u8] = b"-----BEGIN SSH SIGNATURE-----";
 const HASH: HashAlg = HashAlg::Sha512;
+/// Keys are named by SHA-256, as `ssh-keygen -l` does.
+const HASH_OF_KEYS: HashAlg = HashAlg::Sha256;
 /// The principal under which an owner key stands in `allowed_signers`.
 pub const OWNER_PRINCIPAL: &str = "owner";
 
@@ -166,7 +168,7 @@ impl Signer {
     /// Returns `SHA256:…` as ssh-keygen prints it.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        self.0.fingerprint(HashAlg::Sha256).to_string()
+        self.0.fingerprint(HASH_OF_KEYS).to_string()
     }
 
     /// Derives a secret from the private key, bound to `context`, for keyed hashes only this host can compute.
@@ -191,10 +193,35 @@ impl Signer {
     }
 }
 
+/// Which key may sign.
+#[derive(Debug, Clone)]
+enum AllowedKey {
+    /// This one.
+    Key(PublicKey),
+    /// The one of this fingerprint: a signature brings its key along.
+    Fingerprint(Fingerprint),
+}
+
+impl AllowedKey {
+    fn is(&self, key: &KeyData) -> bool {
+        match self {
+            Self::Key(allowed) => allowed.key_data() == key,
+            Self::Fingerprint(fingerprint) => key.fingerprint(HASH_OF_KEYS) == *fingerprint,
+        }
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        match self {
+            Self::Key(key) => key.fingerprint(HASH_OF_KEYS),
+            Self::Fingerprint(fingerprint) => *fingerprint,
+        }
+    }
+}
+
 /// One key that may sign, for what and when.
 #[derive(Debug, Clone)]
 struct Allowed {
-    key: PublicKey,
+    key: AllowedKey,
     namespaces: Option<BTreeSet<String>>,
     valid_after: Option<DateTime<Utc>>,
     valid_before: Option<DateTime<Utc>>,
@@ -236,6 +263,26 @@ impl Trust {
         Ok(trust)
     }
 
+    /// Trusts the owner whose key has this fingerprint, as `ssh-keygen -l` and the recovery kit print it: `SHA256:…`. He may
+    /// sign a genesis and nothing else.
+    ///
+    /// # Errors
+    /// [`SignatureError::Key`] if the text is no such fingerprint.
+    pub fn of_owner(fingerprint: &str) -> Result<Self, SignatureError> {
+        let parsed: Result<Fingerprint, _> = fingerprint.trim().parse();
+        match parsed {
+            Ok(fingerprint @ Fingerprint::Sha256(_)) => Ok(Self(vec![Allowed {
+                key: AllowedKey::Fingerprint(fingerprint),
+                namespaces: Some(BTreeSet::from([Namespace::Genesis.as_str().to_owned()])),
+                valid_after: None,
+                valid_before: None,
+            }])),
+            _ => Err(SignatureError::Key(format!(
+                "{fingerprint:?} is no fingerprint like SHA256:… (43 characters), as ssh-keygen -l prints it"
+            ))),
+        }
+    }
+
     /// Adds a key (one line of OpenSSH text) that may sign in `namespaces` from `from` until `until`.
     ///
     /// # Errors
@@ -247,7 +294,7 @@ impl Trust {
         from: Option<DateTime<Utc>>,
         until: Option<DateTime<Utc>>,
     ) -> Result<(), SignatureError> {
-        let key = public_key(public_line).map_err(SignatureError::Key)?;
+        let key = AllowedKey::Key(public_key(public_line).map_err(SignatureError::Key)?);
         let namespaces = Some(namespaces.iter().map(|n| n.as_str().to_owned()).collect());
         self.0.push(Allowed { key, namespaces, valid_after: from, valid_before: until });
         Ok(())
@@ -256,28 +303,22 @@ impl Trust {
     /// Returns the SHA-256 fingerprints of all keys.
     #[must_use]
     pub fn fingerprints(&self) -> Vec<String> {
-        self.0.iter().map(|allowed| allowed.key.fingerprint(HashAlg::Sha256).to_string()).collect()
+        self.0.iter().map(|allowed| allowed.key.fingerprint().to_string()).collect()
     }
 
     /// Whether what `signer` signs at `at` in `namespace` would be believed.
     #[must_use]
     pub fn allows_signer(&self, signer: &Signer, namespace: Namespace, at: DateTime<Utc>) -> bool {
-        self.allows(signer.0.public_key().key_data(), namespace, at).is_some()
+        self.allows(signer.0.public_key().key_data(), namespace, at)
     }
 
-    fn allows(
-        &self,
-        key: &ssh_key::public::KeyData,
-        namespace: Namespace,
-        at: DateTime<Utc>,
-    ) -> Option<&PublicKey> {
-        let fits = |allowed: &&Allowed| {
-            allowed.key.key_data() == key
+    fn allows(&self, key: &KeyData, namespace: Namespace, at: DateTime<Utc>) -> bool {
+        self.0.iter().any(|allowed| {
+            allowed.key.is(key)
                 && allowed.namespaces.as_ref().is_none_or(|set| set.contains(namespace.as_str()))
                 && allowed.valid_after.is_none_or(|from| at >= from)
                 && allowed.valid_before.is_none_or(|until| at < until)
-        };
-        self.0.iter().find(fits).map(|allowed| &allowed.key)
+        })
     }
 }
 
@@ -333,13 +374,14 @@ pub fn verify_document<T: SignedDocument>(
     let (body, armour) = split(bytes).ok_or(SignatureError::Unsigned)?;
     let signature = SshSig::from_pem(armour).map_err(|_| SignatureError::Unsigned)?;
     let document: T = serde_json::from_slice(body).map_err(SignatureError::Document)?;
-    let key = trust.allows(signature.public_key(), T::NAMESPACE, document.signed_at()).ok_or_else(
-        || SignatureError::NotAllowed {
-            fingerprint: signature.public_key().fingerprint(HashAlg::Sha256).to_string(),
+    if !trust.allows(signature.public_key(), T::NAMESPACE, document.signed_at()) {
+        return Err(SignatureError::NotAllowed {
+            fingerprint: signature.public_key().fingerprint(HASH_OF_KEYS).to_string(),
             namespace: T::NAMESPACE.as_str(),
             at: document.signed_at(),
-        },
-    )?;
+        });
+    }
+    let key = PublicKey::from(signature.public_key().clone());
     key.verify(T::NAMESPACE.as_str(), body, &signature).map_err(|_| SignatureError::Mismatch)?;
     check_place(&document, found)?;
     Ok(document)
@@ -389,7 +431,7 @@ fn allowed_line(line: &str) -> Result<Option<Allowed>, String> {
         return Ok(None);
     }
     let mut allowed = Allowed {
-        key: public_key(key_part(rest)?)?,
+        key: AllowedKey::Key(public_key(key_part(rest)?)?),
         namespaces: None,
         valid_after: None,
         valid_before: None,

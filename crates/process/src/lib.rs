@@ -11,7 +11,9 @@ pub mod metrics;
 pub mod notify;
 pub mod options;
 pub mod output;
+pub mod probes;
 pub mod signals;
+pub mod table;
 
 /// glibc keeps what the buffers of large rows leave behind: a backup of rows of 1 MiB took 381 MiB with it, and takes 176 MiB
 /// with this one (a table of 5 GiB, measured).

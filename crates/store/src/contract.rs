@@ -1,14 +1,18 @@
 //! What every store must do: one suite, run on the in-memory model and on every real server.
 //!
-//! What it expects was seen on real servers; a model that fails it is wrong. [`contract!`](crate::contract!) declares one test
+//! What it expects was seen on real servers; a model that fails it is wrong, and what a server lacks is a list of its own ([`Lack`]). [`contract!`](crate::contract!) declares one test
 //! for each claim, so that they run side by side, each in a bucket of its own.
 
-use std::sync::Arc;
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, resume_unwind},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
-use futures_util::TryStreamExt as _;
+use futures_util::{FutureExt as _, TryStreamExt as _};
 use stonekeep_format::{
     ids::{ChainId, Nonce, SegmentId, Seq, SnapshotId, VersionId},
     key::ObjectKey,
@@ -35,6 +39,39 @@ pub trait Server: Sync {
     async fn plant(&self, store: &Arc<dyn ProvisionStore>, key: &ObjectKey, body: Bytes);
     /// Puts a delete marker over a key.
     async fn plant_marker(&self, store: &Arc<dyn ProvisionStore>, key: &ObjectKey);
+    /// Returns what the server is known not to do; see [`hold`].
+    fn lacks(&self) -> &'static [Lack] {
+        &[]
+    }
+}
+
+/// A claim that a server is known to break, and how that shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Lack {
+    /// The claim's name.
+    pub claim: &'static str,
+    /// What the broken claim says, in part: a server that breaks it in another way is another server.
+    pub shows: &'static str,
+}
+
+/// Holds a server to a claim. One it is known to lack must break, as it is known to: a server that has learnt to keep it is to be
+/// taken off the list.
+pub async fn hold(lacks: &[Lack], claim: &str, kept: impl Future<Output = ()> + Send) {
+    let outcome = AssertUnwindSafe(kept).catch_unwind().await;
+    let lack = lacks.iter().find(|lack| lack.claim == claim);
+    match (outcome, lack) {
+        (Ok(()), lack) => assert!(lack.is_none(), "the server keeps {claim} now"),
+        (Err(said), None) => resume_unwind(said),
+        (Err(said), Some(lack)) => {
+            let said = words(&*said);
+            assert!(said.contains(lack.shows), "{claim} breaks in a new way: {said}");
+        }
+    }
+}
+
+fn words(said: &(dyn Any + Send)) -> String {
+    let text = said.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| said.downcast_ref::<&str>().copied()).unwrap_or_default().to_owned()
 }
 
 /// Declares the contract's tests for the [`Server`] that `$server`, an expression to be awaited, makes.
@@ -50,6 +87,7 @@ macro_rules! contract {
             an_overwrite_hides_nothing,
             what_is_sent_again_under_its_key_is_another_version,
             a_segment_is_put_where_there_is_nothing,
+            nothing_is_put_over_a_segment,
             a_delete_marker_hides_nothing,
             an_unknown_version_is_not_found,
             a_longer_object_is_not_read,
@@ -70,7 +108,9 @@ macro_rules! contract {
             #[tokio::test]
             async fn $claim() {
                 let server = $server.await;
-                $crate::contract::$claim(&server).await;
+                let lacks = $crate::contract::Server::lacks(&server);
+                let kept = $crate::contract::$claim(&server);
+                $crate::contract::hold(lacks, stringify!($claim), kept).await;
             }
         )*
     };
@@ -237,6 +277,16 @@ pub async fn a_segment_is_put_where_there_is_nothing(server: &dyn Server) {
     let all = list_all(&*store, "").await;
     assert_eq!(all.versions[0].version_id, first);
     assert_eq!(all.versions.len(), 1 + usize::from(again.is_ok()));
+}
+
+pub async fn nothing_is_put_over_a_segment(server: &dyn Server) {
+    let store = vault(server).await;
+    let lock = lock(server, 1);
+    let class = Class::of(server.now(), lock.retain_until);
+    let at = ObjectKey::segment(class, SegmentId::from_bytes([1; 32]), Nonce::from_bytes([2; 16]));
+    put(server, &store, at.as_str(), "first").await;
+    let again = store.put(&at, Bytes::from_static(b"second"), lock).await;
+    assert!(matches!(again, Err(StoreError::Exists { .. })), "{again:?}");
 }
 
 pub async fn a_delete_marker_hides_nothing(server: &dyn Server) {

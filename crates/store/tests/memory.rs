@@ -12,7 +12,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use stonekeep_format::{Clock, key::ObjectKey};
-use stonekeep_store::{MemoryStore, ProvisionStore, Right, contract::Server};
+use stonekeep_store::{
+    MemoryStore, ProvisionStore, Right,
+    contract::{Lack, Server, hold},
+};
 
 #[derive(Debug)]
 struct Fixed;
@@ -72,3 +75,22 @@ impl Server for Model {
 }
 
 stonekeep_store::contract!(std::future::ready(Model::default()));
+
+const LACK: Lack = Lack { claim: "locks_are_kept", shows: "none was kept" };
+
+#[tokio::test]
+#[should_panic(expected = "the server keeps locks_are_kept now")]
+async fn a_lack_that_is_none_any_more_is_told() {
+    hold(&[LACK], "locks_are_kept", async {}).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "locks_are_kept breaks in a new way: half of them were kept")]
+async fn a_lack_that_shows_otherwise_is_told() {
+    hold(&[LACK], "locks_are_kept", async { panic!("half of them were kept") }).await;
+}
+
+#[tokio::test]
+async fn a_lack_that_shows_as_it_is_known_to_is_none_to_tell() {
+    hold(&[LACK], "locks_are_kept", async { panic!("none was kept, says the server") }).await;
+}

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use stonekeep_format::lock::LockMode;
+use stonekeep_format::{genesis::LockBy, lock::LockMode};
 
 use super::{
     PolicyBucket, PolicyPlan, PolicyReport, Role, bucket_policy_file,
@@ -208,10 +208,11 @@ fn notes(plan: &PolicyPlan) -> Vec<String> {
     let mut notes = vec![
         "Nothing of this was run on AWS, and `terraform validate` has not been run: try it in an account that holds nothing.".to_owned(),
         "Apply main.tf, or the JSON files by hand: NAME.json to each role, bucket-policy-BUCKET.json and lifecycle.json to each bucket. Then run `stonekeep init` without --policy.".to_owned(),
+        "Terraform is to run as the provisioner, who then needs to make policies (iam:CreatePolicy) and to read more of a bucket than Stonekeep does (s3:GetBucket*, s3:GetAccelerateConfiguration): give him that while it runs.".to_owned(),
         "Only the provisioner can change a bucket policy once it is there, besides the root of the account: look at its ARN twice.".to_owned(),
         "lifecycle.json replaces all rules of a bucket: what else lies there must keep its own.".to_owned(),
     ];
-    if plan.lock_by == stonekeep_format::genesis::LockBy::BucketDefault {
+    if plan.lock_by == LockBy::BucketDefault {
         notes.push("The writer has no s3:PutObjectRetention: AWS then refuses a PUT that names a lock, and the bucket's default decides.".to_owned());
     }
     notes

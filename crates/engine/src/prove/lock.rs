@@ -4,10 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use stonekeep_format::{
+    genesis::LockBy,
+    ids::SnapshotId,
     lock::{Lock, LockMode},
     prove::{Proof, Verdict},
 };
-use stonekeep_store::{Attack, Canary, Planting, Reaction};
+use stonekeep_store::{Attack, Canary, Planting, ProbeStore, Reaction};
 
 use super::{
     ORACLES, ProveError, ProvePlan, ProveReport, Siege,
@@ -28,6 +30,39 @@ const WAITS_MAX: u32 = 30;
 /// [`ProveError`]: a bucket does not answer at all. What it answers is in the report.
 pub async fn lock(plan: &ProvePlan, context: &Context) -> Result<ProveReport, ProveError> {
     each(plan, Proof::Lock, context, async |siege| siege.lock_proof(context).await).await
+}
+
+/// Asks, as an authorised caller, what the server says to requests that can take effect nowhere: what a writer is told is
+/// compared with it.
+///
+/// # Errors
+/// [`ProveError::Store`]: the bucket does not answer. [`ProveError::Changed`]: it is configured otherwise afterwards; the
+/// server takes what means nothing.
+pub async fn calibrate(
+    store: &dyn ProbeStore,
+    lock_mode: LockMode,
+) -> Result<BTreeMap<String, u16>, ProveError> {
+    let before = facts(store).await?;
+    let at = store.store().server_time().await;
+    let at = at.map_err(|source| failed("read the storage server's clock", source))?;
+    let run = SnapshotId::new(at, rand::random());
+    let (lock_by, cap) = (LockBy::PerObject, Duration::ZERO);
+    let (stores, calibration) = (Vec::new(), BTreeMap::new());
+    let expected = BTreeMap::new();
+    let plan = ProvePlan { stores, lock_mode, lock_by, cap, calibration, expected, lasting: false };
+    let mut siege = Siege { plan: &plan, store, run: &run, at, lines: Vec::new() };
+    let planting = Planting::NamedLock(siege.canary_lock());
+    let Some(canary) = siege.plant_locked("C0", "", planting).await else {
+        return Ok(BTreeMap::new());
+    };
+    let calibration = siege.calibrate(&canary).await;
+    siege.unchanged(&before).await?;
+    match siege.lines.last() {
+        Some(line) if line.verdict == Verdict::Fail => {
+            Err(ProveError::Changed { detail: line.detail.clone() })
+        }
+        _ => Ok(calibration),
+    }
 }
 
 impl Siege<'_> {

@@ -41,6 +41,7 @@ fn plan(store: MemoryStore) -> ProvePlan {
         lock_by: LockBy::PerObject,
         cap: Duration::from_secs(100 * 86_400),
         calibration: BTreeMap::new(),
+        expected: BTreeMap::new(),
         lasting: true,
     }
 }

@@ -1,5 +1,7 @@
 //! Runs against the model of a bucket, with time in hand.
 
+mod attacked;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
@@ -107,6 +109,7 @@ impl World {
                 .iter()
                 .map(|(name, store)| (name.clone(), provision(store)))
                 .collect(),
+            probes: Vec::new(),
         };
         init(&plan, &buckets, &sign, &context).await.expect("a repository");
         let plan = BackupPlan {

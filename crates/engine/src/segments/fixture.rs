@@ -27,8 +27,8 @@ use stonekeep_format::{
     tier::Every,
 };
 use stonekeep_store::{
-    BucketFacts, BucketLock, CopiedObject, CopiedObjects, DirectoryStore, ListCursor, ObjectHead,
-    ReadStore, StoreError, VERSIONS_FILE, VersionPage,
+    AppendStore as _, BucketFacts, BucketLock, CopiedObject, CopiedObjects, DirectoryStore,
+    ListCursor, MemoryStore, ObjectHead, ReadStore, StoreError, VERSIONS_FILE, VersionPage,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -124,15 +124,32 @@ impl Fixture {
         DirectoryStore::open(self.dir.path(), Arc::new(SystemClock)).expect("a copy")
     }
 
-    /// Opens the repository in `store`.
+    /// Copies it into a bucket in memory, which can be written to. Objects get the versions they have here.
+    pub(crate) async fn in_memory(&self) -> MemoryStore {
+        let bucket = MemoryStore::new(self.objects.bucket.clone(), Arc::new(SystemClock));
+        for object in &self.objects.objects {
+            let path = self.dir.path().join(object.key.as_str());
+            let body = std::fs::read(path).expect("an object").into();
+            let lock = object.lock.expect("everything of ours is locked");
+            let version = bucket.put(&object.key, body, lock).await.expect("put");
+            assert_eq!(version, object.version_id);
+        }
+        bucket
+    }
+
+    /// Opens the repository in `store`, and its latest snapshot.
     pub(crate) async fn open(&self, store: Arc<dyn ReadStore>) -> (Repository, Snapshot) {
+        let repository = self.open_only(store).await;
+        let snapshot = find(&repository, &id("latest"), &self.context).await.expect("a snapshot");
+        (repository, snapshot)
+    }
+
+    /// Opens the repository in `store`.
+    pub(crate) async fn open_only(&self, store: Arc<dyn ReadStore>) -> Repository {
         let mut owner = Trust::none();
         let line = signer().public_line().expect("a line");
         owner.allow(&line, &[Namespace::Genesis], None, None).expect("a key");
-        let repository =
-            Repository::open(Stores::copy(store), &owner, &self.context).await.expect("a genesis");
-        let snapshot = find(&repository, &id("latest"), &self.context).await.expect("a snapshot");
-        (repository, snapshot)
+        Repository::open(Stores::copy(store), &owner, &self.context).await.expect("a genesis")
     }
 }
 
@@ -264,6 +281,8 @@ impl Writer {
         let (key, bucket) = (ObjectKey::genesis(1), self.objects.bucket.clone());
         let tier = GenesisTier { name: "daily".into(), every: Every::Day, keep: KEEP, bucket };
         let genesis = Genesis {
+            expected: BTreeMap::new(),
+            calibration: BTreeMap::new(),
             format: Genesis::FORMAT.to_owned(),
             repository: self.repository,
             key: key.clone(),
@@ -543,7 +562,7 @@ fn put(
     let path = dir.path().join(key.as_str());
     std::fs::create_dir_all(path.parent().expect("a key has a parent")).expect("made");
     std::fs::write(&path, content).expect("written");
-    let version_id: VersionId = id(&format!("v{}", objects.objects.len()));
+    let version_id: VersionId = id(&format!("v{}", objects.objects.len() + 1));
     objects.objects.push(CopiedObject {
         key: key.clone(),
         version_id: version_id.clone(),

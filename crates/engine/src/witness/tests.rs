@@ -64,6 +64,18 @@ proptest! {
 }
 
 #[tokio::test]
+async fn what_is_missed_and_named_by_another_is_a_gap_alone() {
+    let watched = Watched::new();
+    let mut chains = Chains::default();
+    let lost = watched.commit("bookings", &mut chains, DAY * 30);
+    watched.pass(TimeDelta::hours(1));
+    watched.commit("bookings", &mut chains, DAY);
+    let witness = look(&watched).await;
+    watched.lose(&lost);
+    assert_eq!(kinds(&watched, &witness).await, [FindingKind::Gap]);
+}
+
+#[tokio::test]
 async fn a_snapshot_that_was_replaced_is_a_rollback() {
     let watched = Watched::new();
     let (chains, _) = watched.commit_hourly(2, DAY);

@@ -97,7 +97,8 @@ impl S3Store {
             error @ StoreError::NoBucket { .. } => Err(error),
             // "There is none" has a code of its own for each part, and the same status.
             _ if status == Some(404) => Ok(Fact::Text(NONE.to_owned())),
-            _ if matches!(status, Some(400 | 405 | 501)) => Ok(Fact::NotOffered),
+            // A server that does not know the part answers as if nothing but the bucket had been asked for.
+            _ if matches!(status, Some(200..=299 | 400 | 405 | 501)) => Ok(Fact::NotOffered),
             error => Err(error),
         }
     }
@@ -161,7 +162,8 @@ fn replication(output: &GetBucketReplicationOutput) -> String {
         let bucket = rule.destination().map(|destination| destination.bucket());
         format!("{} to {}", rule.status().as_str(), bucket.unwrap_or_default())
     });
-    texts.collect::<Vec<_>>().join(", ")
+    let texts = texts.collect::<Vec<_>>().join(", ");
+    if texts.is_empty() { NONE.to_owned() } else { texts }
 }
 
 fn public_access(output: &GetPublicAccessBlockOutput) -> String {

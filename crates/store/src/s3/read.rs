@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use aws_sdk_s3::{
     config::{
-        ConfigBag, Intercept, RuntimeComponents,
+        ConfigBag, Intercept, RuntimeComponents, http::HttpResponse,
         interceptors::BeforeDeserializationInterceptorContextRef,
     },
     error::{BoxError, ProvideErrorMetadata, SdkError},
@@ -215,8 +215,15 @@ impl S3Store {
             .interceptor(probe.clone())
             .send()
             .await;
-        match answer.map_err(|error| call.failed(error)) {
-            Ok(_) | Err(StoreError::Denied { .. }) => {
+        // Whatever else a success says: it is its date that was asked for.
+        let is_success = |error: &SdkError<_, HttpResponse>| {
+            error.raw_response().is_some_and(|answer| answer.status().is_success())
+        };
+        match answer.map(drop).or_else(|error| match error {
+            error if is_success(&error) => Ok(()),
+            error => Err(call.failed(error)),
+        }) {
+            Ok(()) | Err(StoreError::Denied { .. }) => {
                 probe.date().ok_or_else(|| call.bad_answer("an answer without a Date"))
             }
             Err(error) => Err(error),

@@ -2,31 +2,36 @@
 
 /// Where a column's text stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Align {
+pub enum Align {
+    /// At the left.
     Left,
+    /// At the right, as numbers do.
     Right,
 }
 
 /// Rows under headings. Widths count characters.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     align: Vec<Align>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    pub(crate) fn new(columns: &[(&str, Align)]) -> Self {
+    /// Returns a table of nothing but its headings.
+    #[must_use]
+    pub fn new(columns: &[(&str, Align)]) -> Self {
         let headings = columns.iter().map(|(heading, _)| (*heading).to_owned()).collect();
         Self { align: columns.iter().map(|(_, align)| *align).collect(), rows: vec![headings] }
     }
 
     /// Adds a row; it has as many cells as there are columns.
-    pub(crate) fn row(&mut self, cells: Vec<String>) {
+    pub fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
 
     /// Returns the lines, without spaces at their ends.
-    pub(crate) fn lines(&self) -> Vec<String> {
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)

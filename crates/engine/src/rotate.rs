@@ -1,0 +1,211 @@
+//! The successor of a genesis: other signers, recipients, tiers, or the same and a bucket that is configured anew. Signed by
+//! the owner key, like the first; whoever holds the writer's host alone can put a successor, and nobody believes it.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use stonekeep_format::{
+    ErrorKind,
+    codec::{CodecError, Recipients},
+    genesis::{Genesis, GenesisLock, GenesisSigner},
+    ids::RepositoryId,
+    key::ObjectKey,
+    lock::{self, Lock},
+    signature::Trust,
+    tier::Tier,
+};
+use stonekeep_store::see_locked;
+
+use crate::{
+    Context,
+    init::{Buckets, InitError, Sign, calibration, expected, genesis_tiers, put_genesis},
+    repository::Repository,
+};
+
+/// What is to hold from now on.
+#[derive(Debug, Clone)]
+pub struct RotatePlan {
+    /// The keys that may sign snapshots, one line of OpenSSH text each.
+    pub signer_public_lines: Vec<String>,
+    /// The age recipients, two or more.
+    pub recipients: Vec<String>,
+    /// The tiers, one or more.
+    pub tiers: Vec<Tier>,
+    /// From when on the signatures of a signer that is withdrawn do not count; `None`: from now on.
+    pub withdrawn_from: Option<DateTime<Utc>>,
+    /// The owner keys that readers believe.
+    pub owner: Trust,
+}
+
+/// What was signed.
+#[derive(Debug, Clone, Serialize)]
+pub struct RotateReport {
+    /// The repository.
+    pub repository: RepositoryId,
+    /// The new genesis.
+    pub genesis_key: ObjectKey,
+    /// What is other than before, in words.
+    pub changes: Vec<String>,
+    /// The genesis as it was signed, for a writer that may not read it in the bucket.
+    #[serde(skip)]
+    pub genesis: Vec<u8>,
+}
+
+/// Why there is no successor.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RotateError {
+    /// It would say the same.
+    #[error(
+        "genesis {n} says the same already: change signers, recipients or tiers in the daemon's configuration first; nothing was changed"
+    )]
+    Unchanged {
+        /// The one in force.
+        n: u32,
+    },
+    /// Who names the locks cannot change.
+    #[error(
+        "the repository's locks are named by another than in the daemon's configuration: that cannot change; make a new repository with `stonekeep init`"
+    )]
+    LockBy,
+    /// The recipients cannot be used.
+    #[error("the recipients cannot be used")]
+    Recipients(#[source] CodecError),
+    /// As for a first genesis.
+    #[error(transparent)]
+    Genesis(#[from] InitError),
+}
+
+impl RotateError {
+    /// Returns what to do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unchanged { .. } => ErrorKind::Conflict,
+            Self::LockBy | Self::Recipients(_) => ErrorKind::Config,
+            Self::Genesis(source) => source.kind(),
+        }
+    }
+}
+
+/// Signs and puts the genesis that follows the one in force, and locks those before it as long again.
+///
+/// # Errors
+/// [`RotateError`]: nothing was changed.
+pub async fn rotate(
+    plan: &RotatePlan,
+    repository: &Repository,
+    buckets: &Buckets,
+    sign: &Sign<'_>,
+    context: &Context,
+) -> Result<RotateReport, RotateError> {
+    let failed = |action| move |source| InitError::Store { action, source };
+    Recipients::parse(&plan.recipients).map_err(RotateError::Recipients)?;
+    if repository.genesis.lock.by != buckets.lock_by() {
+        return Err(RotateError::LockBy);
+    }
+    let store = &*buckets.main;
+    let now = store.server_time().await.map_err(failed("read the storage server's clock"))?;
+    lock::check_skew(context.clock.now(), now).map_err(InitError::Lock)?;
+    let mut next = successor(plan, repository, buckets, now)?;
+    next.calibration = calibration(buckets, next.lock.mode).await?;
+    next.expected = expected(buckets).await?;
+    let changes = changes(&repository.genesis, &next);
+    if changes.is_empty() {
+        return Err(RotateError::Unchanged { n: repository.genesis.n });
+    }
+    let object = put_genesis(&plan.owner, &next, store, sign).await?;
+    let lock = Lock { mode: next.lock.mode, retain_until: now + next.lock.cap };
+    for before in &repository.line {
+        let (key, version) = (&before.version.key, before.version.version_id.clone());
+        let locked = see_locked(store, key, version, lock).await;
+        if let Err(error) = locked {
+            context.warn(format!("{key} could not be locked as long as its successor: {error}"));
+        }
+    }
+    let (repository, genesis_key, genesis) = (next.repository, next.key, object.to_vec());
+    Ok(RotateReport { repository, genesis_key, changes, genesis })
+}
+
+fn successor(
+    plan: &RotatePlan,
+    repository: &Repository,
+    buckets: &Buckets,
+    now: DateTime<Utc>,
+) -> Result<Genesis, InitError> {
+    let before = &repository.genesis;
+    let keeps = plan.tiers.iter().map(|tier| tier.keep);
+    let (Some(floor), Some(longest)) = (keeps.clone().min(), keeps.max()) else {
+        return Err(InitError::NoTier);
+    };
+    let n = before.n + 1;
+    Ok(Genesis {
+        key: ObjectKey::genesis(n),
+        n,
+        created_at: now,
+        previous: repository.line.last().map(|object| object.digest),
+        signers: signers(plan, before, now),
+        recipients: plan.recipients.clone(),
+        lock: GenesisLock { floor, cap: lock::cap(longest), ..before.lock.clone() },
+        tiers: genesis_tiers(&plan.tiers, buckets),
+        ..before.clone()
+    })
+}
+
+/// Nobody is forgotten: what a signer has signed while he might stays believed.
+fn signers(plan: &RotatePlan, before: &Genesis, now: DateTime<Utc>) -> Vec<GenesisSigner> {
+    let stays = |signer: &GenesisSigner| {
+        signer.valid_until.is_none() && plan.signer_public_lines.contains(&signer.public_key)
+    };
+    let until = plan.withdrawn_from.unwrap_or(now);
+    let withdraw = |signer: &GenesisSigner| {
+        let until = signer.valid_until.map_or(until, |already| already.min(until));
+        let valid_until = if stays(signer) { None } else { Some(until) };
+        GenesisSigner { valid_until, ..signer.clone() }
+    };
+    let known: BTreeSet<&String> =
+        before.signers.iter().filter(|each| stays(each)).map(|each| &each.public_key).collect();
+    let new = plan.signer_public_lines.iter().filter(|line| !known.contains(line));
+    let new = new.map(|line| GenesisSigner {
+        public_key: line.clone(),
+        valid_from: now,
+        valid_until: None,
+    });
+    before.signers.iter().map(withdraw).chain(new).collect()
+}
+
+fn changes(before: &Genesis, next: &Genesis) -> Vec<String> {
+    let mut changes = Vec::new();
+    let active = |genesis: &Genesis| {
+        let signers = genesis.signers.iter().filter(|each| each.valid_until.is_none());
+        signers.map(|each| each.public_key.clone()).collect::<BTreeSet<_>>()
+    };
+    let (old, new) = (active(before), active(next));
+    changes.extend(new.difference(&old).map(|key| format!("may sign from now on: {key}")));
+    changes.extend(old.difference(&new).map(|key| format!("may sign no longer: {key}")));
+    let (old, new) = (set(&before.recipients), set(&next.recipients));
+    changes.extend(new.difference(&old).map(|key| format!("can open from now on: {key}")));
+    changes.extend(
+        old.difference(&new)
+            .map(|key| format!("can open no new snapshots, and all old ones: {key}")),
+    );
+    for (what, changed) in [
+        ("the tiers", before.tiers != next.tiers),
+        ("the floor or the cap of locks", before.lock != next.lock),
+        ("how the buckets are configured", before.expected != next.expected),
+        ("what an authorised caller is told", before.calibration != next.calibration),
+    ] {
+        if changed {
+            changes.push(format!("signed anew: {what}"));
+        }
+    }
+    changes
+}
+
+fn set(texts: &[String]) -> BTreeSet<&String> {
+    texts.iter().collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! `stonekeep rotate`: signs the next genesis.
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use stonekeep_config::{DaemonConfig, file};
+use stonekeep_engine::rotate::{RotatePlan, RotateReport, rotate};
+use stonekeep_process::output;
+
+use crate::{
+    cli::RotateArgs,
+    failure::Failure,
+    init::{beside, open_buckets, signer_line},
+    open::Session,
+    owner::Owner,
+    staged::Staged,
+};
+
+/// What was done and what is left to do.
+#[derive(Debug, Serialize)]
+struct Document {
+    #[serde(flatten)]
+    rotated: RotateReport,
+    /// The copy for a writer that may not read the bucket.
+    file: PathBuf,
+}
+
+pub(crate) fn run(session: &Session<'_>, args: &RotateArgs) -> Result<ExitCode, Failure> {
+    let daemon = DaemonConfig::load(&args.daemon_config)?;
+    let owner = Owner::load(&args.owner_key, session.environment)?;
+    let repository = daemon.repository(session.repository)?;
+    let config = session.load()?;
+    let trust = session.trust(&config)?;
+    let plan = RotatePlan {
+        signer_public_lines: vec![signer_line(&daemon, session.environment)?],
+        recipients: daemon.recipients().to_vec(),
+        tiers: daemon.tiers(),
+        withdrawn_from: args.withdrawn_from,
+        owner: trust,
+    };
+    if let Some(path) = &args.credentials_file {
+        file::open_private(path, session.environment)?;
+    }
+    let rotated = session.block_on(async |context, _| {
+        let known = session.open(&config, &context).await?;
+        let buckets = open_buckets(repository, args.credentials_file.as_deref()).await?;
+        let sign = |namespace, message: &[u8]| owner.sign(namespace, message);
+        let rotated = rotate(&plan, &known, &buckets, &sign, &context).await;
+        rotated.map_err(|source| Failure::Rotate(Box::new(source)))
+    })?;
+    let n = rotated.genesis_key.as_str().replace('/', "-");
+    let directory = beside(args.out.as_deref(), &args.daemon_config);
+    let directory = fs::canonicalize(directory)
+        .map_err(|source| Failure::Write { path: directory.to_owned(), source })?;
+    let copy = directory.join(format!("{}.{n}", repository.name));
+    let file = Staged::prepare(copy, &rotated.genesis)?.write()?;
+    let document = Document { rotated, file };
+    output::result(session.json, &document, || lines(&document)).map_err(Failure::Output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lines(document: &Document) -> Vec<String> {
+    let RotateReport { repository, genesis_key, changes, .. } = &document.rotated;
+    let mut lines = vec![format!("Repository {repository} has a new root: {genesis_key}.")];
+    lines.extend(changes.iter().map(|change| format!("  - {change}")));
+    lines.push(format!("Written: {}", document.file.display()));
+    lines.push(
+        "A daemon with genesis_file needs this file in its place; every other reads it in the bucket."
+            .to_owned(),
+    );
+    lines.push(
+        "With another signer or other recipients, the next snapshot of each database is stored anew."
+            .to_owned(),
+    );
+    lines
+}
+
+/// Reads an instant: RFC 3339, as in `2026-11-21T10:15:00Z`.
+pub(crate) fn instant(text: &str) -> Result<DateTime<Utc>, String> {
+    let parsed = DateTime::parse_from_rfc3339(text);
+    parsed.map(|at| at.to_utc()).map_err(|_| "give a time like 2026-11-21T10:15:00Z".to_owned())
+}
