@@ -5,6 +5,7 @@
 //! since it says nothing of the repository. It runs on a host that has nothing to do with production's.
 
 mod alarm;
+mod drift;
 mod fresh;
 mod locks;
 mod sweep;
@@ -144,6 +145,15 @@ pub enum WatchError {
         #[source]
         source: Box<StoreError>,
     },
+    /// A bucket does not tell how it is configured.
+    #[error("cannot read the configuration of bucket {bucket}")]
+    Configuration {
+        /// The bucket.
+        bucket: BucketName,
+        /// What it said.
+        #[source]
+        source: Box<StoreError>,
+    },
     /// An inventory cannot be read, for no fault of its own.
     #[error("cannot read an inventory")]
     Inventory(#[source] SegmentError),
@@ -158,7 +168,9 @@ impl WatchError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Audit(source) => source.kind(),
-            Self::List { source, .. } | Self::Lock { source, .. } => source.kind(),
+            Self::List { source, .. }
+            | Self::Lock { source, .. }
+            | Self::Configuration { source, .. } => source.kind(),
             Self::Inventory(source) => source.kind(),
             Self::Cancelled => ErrorKind::Unavailable,
         }
@@ -202,7 +214,8 @@ async fn look(
                 locks::judge(repository, newest, plan.all_locks, &mut alarms, &mut notes).await?;
         }
     }
-    // Here belong what is judged from the bucket's configuration, from the records of `prove` and from those of drills.
+    drift::judge(repository, &mut alarms, &mut notes).await?;
+    // Here belongs what is judged by the age of the records of `prove` and of drills.
     let (alarms, more_alarms) = alarms.finish();
     let report = WatchReport {
         at: audit.at,

@@ -74,6 +74,8 @@ pub enum AlarmKind {
     Lock,
     /// What an audit of the chains finds.
     Found(FindingKind),
+    /// A bucket is configured otherwise than the owner signed.
+    Configuration,
     /// A key that is none of ours.
     Foreign,
     /// The newest snapshot will soon be promised no more.
@@ -93,6 +95,7 @@ impl AlarmKind {
             Self::Missing,
             Self::Stale,
             Self::Lock,
+            Self::Configuration,
             Self::Foreign,
             Self::Promise,
             Self::Bytes,
@@ -110,6 +113,7 @@ impl AlarmKind {
             Self::Stale => "stale",
             Self::Lock => "lock",
             Self::Found(kind) => kind.as_str(),
+            Self::Configuration => "configuration",
             Self::Foreign => "foreign",
             Self::Promise => "promise",
             Self::Bytes => "bytes",
