@@ -4,7 +4,7 @@ use crate::harness::{Database, Installation, must, run, said};
 
 const SCRIPT: &str = "CREATE TABLE t (a int, b text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 1000) i";
 
-fn installation(source: &Database) -> Installation {
+pub(crate) fn installation(source: &Database) -> Installation {
     let installation = Installation::prepare(source);
     let bucket = installation.bucket.clone();
     installation.configure(|text| {

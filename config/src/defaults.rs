@@ -33,6 +33,8 @@ pub const DDL_WAIT_LIMIT: Duration = Duration::from_secs(3_600);
 pub const SHRINK_PERCENT_MAX: u8 = 50;
 /// The shortest keep (1 h): the shortest tier period.
 pub const KEEP_MIN: Duration = Duration::from_secs(3_600);
+/// The least age at which a watcher calls a snapshot too old (5 min): no schedule is closer, and clocks may differ by as much.
+pub const AGE_MIN: Duration = Duration::from_secs(300);
 /// The longest keep (70 years of 365 days). Locks must end before 2100 besides, which is checked when one is computed.
 pub const KEEP_MAX: Duration = Duration::from_secs(70 * 365 * 86_400);
 /// The longest configuration file, in bytes (1 MiB): thousands of databases.

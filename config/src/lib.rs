@@ -18,6 +18,7 @@ pub mod schedule;
 pub mod tier;
 pub mod url;
 pub mod value;
+pub mod watch;
 
 pub use daemon::DaemonConfig;
 pub use database::{DatabaseConfig, Patterns, TlsMode};
@@ -26,3 +27,4 @@ pub use error::ConfigError;
 pub use reader::ReaderConfig;
 pub use repository::{RepositoryConfig, RepositoryTier};
 pub use url::DatabaseUrl;
+pub use watch::{WatchConfig, WatchedDatabase};

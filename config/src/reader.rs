@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use chrono::NaiveDate;
 use serde::Deserialize;
 use stonekeep_format::genesis::LockBy;
 
 use crate::{
-    ConfigError, RepositoryConfig, daemon::parse, file, repository, repository::RepositoryTier,
+    ConfigError, DatabaseConfig, RepositoryConfig, WatchConfig, daemon::parse, file, repository,
+    repository::RepositoryTier, watch,
 };
 
 /// What `stonekeep` is told by its file.
@@ -25,6 +27,9 @@ pub struct ReaderConfig {
     pub pg_bindir: Option<String>,
     /// Where a watcher remembers what it saw, with `%r` for the repository's name.
     witness_file: Option<String>,
+    /// What `stonekeep watch` expects, and whom it tells.
+    #[serde(default)]
+    pub watch: WatchConfig,
     directory: Option<PathBuf>,
     #[serde(default, rename = "repository")]
     repositories: Vec<RepositoryConfig>,
@@ -55,6 +60,7 @@ impl ReaderConfig {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let config = Self { path: path.to_owned(), ..parse(path, &file::read_text(path)?)? };
         config.repository(None)?;
+        config.watch.check(path)?;
         for repository in &config.repositories {
             // Which tiers there are, the genesis says.
             repository.check_tiers(path, std::iter::empty())?;
@@ -110,10 +116,16 @@ impl ReaderConfig {
         }
     }
 
-    /// Returns the text of a file that names `repositories`, as `stonekeep init` writes it for readers. The writer's credentials
-    /// are not in it: a reader has its own.
+    /// Returns the text of a file that names `repositories`, as `stonekeep init` writes it for readers, and lets a watcher expect
+    /// what the schedules of `databases` say for the year from `today`. The writer's credentials are not in it: a reader has its
+    /// own.
     #[must_use]
-    pub fn render(allowed_signers_file: &Path, repositories: &[RepositoryConfig]) -> String {
+    pub fn render(
+        allowed_signers_file: &Path,
+        repositories: &[RepositoryConfig],
+        databases: &[DatabaseConfig],
+        today: NaiveDate,
+    ) -> String {
         let mut text = String::from("# Written by `stonekeep init`.\n");
         let mut add =
             |name: &str, value: toml::Value| text.push_str(&format!("{name} = {value}\n"));
@@ -122,6 +134,7 @@ impl ReaderConfig {
         for repository in repositories {
             render_repository(&mut text, repository);
         }
+        watch::render(&mut text, databases, today);
         text
     }
 

@@ -1,7 +1,9 @@
 //! The syntax of a five-field crontab line.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
+use chrono::{DateTime, Datelike as _, NaiveDate, TimeZone as _};
+use chrono_tz::Tz;
 use serde::Deserialize;
 
 /// A schedule as `crontab(5)` writes it: minute, hour, day of the month, month, day of the week (0 and 7 are Sunday).
@@ -76,6 +78,44 @@ impl Crontab {
     }
 }
 
+impl Crontab {
+    /// Returns the longest time between two runs within a year from `from`, in a time zone; `None` if there are not two.
+    #[must_use]
+    pub fn longest_gap(&self, from: NaiveDate, zone: Tz) -> Option<Duration> {
+        let mut slots = from.iter_days().take(YEAR_DAYS).flat_map(|day| self.slots(day, zone));
+        let mut last = slots.next()?;
+        let mut longest = None;
+        for slot in slots {
+            longest = longest.max((slot - last).to_std().ok());
+            last = slot;
+        }
+        longest
+    }
+
+    /// The runs of a day. One in the hour that a clock leaves out is left out.
+    fn slots(&self, day: NaiveDate, zone: Tz) -> Vec<DateTime<Tz>> {
+        let [minutes, hours, days, months, weekdays] = self.numbers();
+        // Sunday is 0 and 7.
+        let weekday = day.weekday().num_days_from_sunday();
+        let is_weekday = weekdays.contains(&weekday) || (weekday == 0 && weekdays.contains(&7));
+        if !(is_weekday && days.contains(&day.day()) && months.contains(&day.month())) {
+            return Vec::new();
+        }
+        let times = hours.iter().flat_map(|hour| minutes.iter().map(|minute| (*hour, *minute)));
+        let local = times.filter_map(|(hour, minute)| day.and_hms_opt(hour, minute, 0));
+        local.filter_map(|local| zone.from_local_datetime(&local).earliest()).collect()
+    }
+
+    /// The numbers of each field.
+    fn numbers(&self) -> [BTreeSet<u32>; 5] {
+        let mut fields = self.0.split_ascii_whitespace();
+        FIELDS.each_ref().map(|rule| rule.numbers(fields.next().unwrap_or("*")))
+    }
+}
+
+/// Two runs of a job that runs on one day of the year are in this many days.
+const YEAR_DAYS: usize = 2 * 366;
+
 impl FromStr for Crontab {
     type Err = CrontabError;
     fn from_str(text: &str) -> Result<Self, CrontabError> {
@@ -136,6 +176,24 @@ impl Field {
         digits(step).is_some_and(|step| (1..=self.max).contains(&step))
     }
 
+    /// The numbers that a list, which was taken, stands for.
+    fn numbers(&self, list: &str) -> BTreeSet<u32> {
+        let of_item = |item: &str| {
+            let (range, step) = item.split_once('/').unwrap_or((item, "1"));
+            let alone = self.number(range);
+            let (from, to) = match range.split_once('-') {
+                Some((from, to)) => (self.number(from), self.number(to)),
+                // With steps a number alone goes on to the end.
+                None if range == "*" || item != range => (alone.or(Some(self.min)), Some(self.max)),
+                None => (alone, alone),
+            };
+            let step = digits(step).and_then(|step| usize::try_from(step).ok()).unwrap_or(1);
+            let range = from.zip(to).map(|(from, to)| (from..=to).step_by(step.max(1)));
+            range.into_iter().flatten()
+        };
+        list.split(',').flat_map(of_item).collect()
+    }
+
     fn number(&self, text: &str) -> Option<u32> {
         let named = (self.min..).zip(self.names).find(|(_, name)| name.eq_ignore_ascii_case(text));
         let number = named.map(|(number, _)| number).or_else(|| digits(text))?;
@@ -190,6 +248,26 @@ mod tests {
         ] {
             assert!(matches!(bad.parse::<Crontab>(), Err(CrontabError::Field { .. })), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_longest_gap_is_the_one_over_the_weekend_or_the_change_of_clocks() {
+        let from = NaiveDate::from_ymd_opt(2026, 11, 21).expect("a day");
+        let gap = |text: &str| {
+            let crontab: Crontab = text.parse().expect("a schedule");
+            let gap = crontab.longest_gap(from, chrono_tz::Europe::Berlin);
+            gap.map(|gap| gap.as_secs() / 60)
+        };
+        assert_eq!(gap("*/15 * * * *"), Some(75), "the hour that comes twice runs once");
+        assert_eq!(gap("15 * * * *"), Some(60 * 2));
+        assert_eq!(gap("0 3 * * *"), Some(60 * 25));
+        assert_eq!(gap("0 3 * * mon-fri"), Some(60 * 72 + 60));
+        assert_eq!(gap("0 3 * * 7"), Some(60 * (7 * 24 + 1)));
+        assert_eq!(gap("30 2,14 * * *"), Some(60 * 24 - 60), "there is no 02:30 one day in March");
+        assert_eq!(gap("0 3 1 * *"), Some(60 * (31 * 24 + 1)));
+        assert_eq!(gap("0 3 24 12 *"), Some(60 * 365 * 24));
+        assert_eq!(gap("0 3 30 2 *"), None);
+        assert_eq!(gap("10/20 9-17/4 * * *"), Some(60 * 16 + 60 - 40));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Both files as a whole: the examples, and what is refused where.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use proptest::prelude::*;
 use stonekeep_format::{ErrorKind, lock::LockMode, tier::Every};
@@ -138,12 +138,54 @@ fn what_init_writes_for_readers_is_read_back() {
     ));
     let config = config.expect("daemon");
     let repository = config.repository(None).expect("one");
-    let text =
-        ReaderConfig::render(Path::new("/etc/stone keep/allowed_signers"), config.repositories());
+    let text = ReaderConfig::render(
+        Path::new("/etc/stone keep/allowed_signers"),
+        config.repositories(),
+        config.databases(),
+        today(),
+    );
     let reader = load_reader(&text).expect("reader");
     assert_eq!(reader.allowed_signers_file, Path::new("/etc/stone keep/allowed_signers"));
     let without = RepositoryConfig { credentials_file: None, ..repository.clone() };
     assert_eq!(reader.repository(None).expect("one"), Whereabouts::Bucket(&without));
+    let named: Vec<_> = reader.watch.databases.iter().map(|each| each.name.as_str()).collect();
+    let labels: Vec<_> = config.databases().iter().map(|each| each.name.as_str()).collect();
+    assert_eq!(named, labels);
+    // Hourly; the hour that comes twice runs once.
+    assert_eq!(reader.watch.databases[0].age_max, Some(Duration::from_secs(4 * 3_600)));
+}
+
+fn today() -> chrono::NaiveDate {
+    chrono::NaiveDate::from_ymd_opt(2026, 11, 21).expect("a day")
+}
+
+#[test]
+fn a_watcher_is_told_ages_sizes_and_labels_once() {
+    let base = "allowed_signers_file = \"a\"\n[[repository]]\nname = \"v\"\nbucket = \"acme\"\nregion = \"x\"\n[watch]\n";
+    let watched = |rest: &str| load_reader(&format!("{base}{rest}"));
+    let one = "[[watch.database]]\nname = \"bookings\"\nage_max = \"90m\"\n";
+    let config =
+        watched(&format!("bytes_per_day_max = \"2TiB\"\nmetrics_file = \"/m/%r.prom\"\n{one}"));
+    let watch = config.expect("reader").watch;
+    assert_eq!(watch.bytes_per_day_max, Some(2 << 40));
+    assert_eq!(watch.metrics_file("v").as_deref(), Some(Path::new("/m/v.prom")));
+    assert_eq!(watch.databases[0].age_max, Some(Duration::from_secs(5_400)));
+    assert!(matches!(watched(&one.repeat(2)), Err(ConfigError::NotUnique { .. })));
+    for bad in
+        ["age_max = \"4m\"", "age_max = 3", "bytes_per_day_max = \"20GB\"", "ping_url = \"x\""]
+    {
+        assert!(matches!(watched(bad), Err(ConfigError::Syntax { .. })), "{bad}");
+    }
+}
+
+#[test]
+fn databases_by_pattern_are_left_to_a_person() {
+    let config =
+        load_daemon(&changed("schedule = ", "databases = [\"*\"]\nschedule = ")).expect("loads");
+    let text =
+        ReaderConfig::render(Path::new("/x"), config.repositories(), config.databases(), today());
+    assert!(text.contains("known by pattern"), "{text}");
+    assert!(load_reader(&text).expect("reader").watch.databases.is_empty());
 }
 
 #[test]
@@ -327,7 +369,8 @@ fn buckets_that_name_the_locks_are_one_for_each_tier() {
     let config = load_daemon(&with_tier_buckets(&["hourly", "daily", "monthly"])).expect("loads");
     let repository = &config.repositories()[0];
     assert_eq!(repository.tiers.len(), 3);
-    let rendered = ReaderConfig::render(Path::new("/x/allowed_signers"), config.repositories());
+    let allowed_signers = Path::new("/x/allowed_signers");
+    let rendered = ReaderConfig::render(allowed_signers, config.repositories(), &[], today());
     let reader = load_reader(&rendered).expect("loads");
     let Ok(Whereabouts::Bucket(read)) = reader.repository(None) else { panic!("a bucket") };
     assert_eq!((read.lock_by, &read.tiers), (repository.lock_by, &repository.tiers));

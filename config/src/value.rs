@@ -27,11 +27,33 @@ pub(crate) fn memory_budget<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D
 
 /// Reads `"7d"`: a whole number and `h`, `d`, `w` (7 days) or `y` (365 days). There is no month: say `"31d"`.
 pub(crate) fn keep<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    parse_keep(&String::deserialize(from)?).map_err(D::Error::custom)
+}
+
+/// Reads a keep as the configuration spells it, for the command line.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_keep(text: &str) -> Result<Duration, String> {
     const UNITS: &[(&str, u64)] = &[("h", HOUR), ("d", DAY), ("w", 7 * DAY), ("y", 365 * DAY)];
+    within(duration(text, UNITS)?, defaults::KEEP_MIN, defaults::KEEP_MAX)
+        .ok_or_else(|| format!("a keep of {text} is refused: give 1h to 70y"))
+}
+
+/// Reads `"3h"`: how old something may be; a whole number and `m` (minutes), `h`, `d` or `w`.
+pub(crate) fn age<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    const UNITS: &[(&str, u64)] = &[("m", MINUTE), ("h", HOUR), ("d", DAY), ("w", 7 * DAY)];
     let text = String::deserialize(from)?;
-    let keep = duration(&text, UNITS).map_err(D::Error::custom)?;
-    within(keep, defaults::KEEP_MIN, defaults::KEEP_MAX)
-        .ok_or_else(|| D::Error::custom(format!("a keep of {text} is refused: give 1h to 70y")))
+    let age = duration(&text, UNITS).map_err(D::Error::custom)?;
+    within(age, defaults::AGE_MIN, defaults::KEEP_MAX)
+        .map(Some)
+        .ok_or_else(|| D::Error::custom(format!("an age_max of {text} is refused: give 5m to 70y")))
+}
+
+/// Reads `"20GiB"`: a whole number and `KiB`, `MiB`, `GiB` or `TiB`.
+pub(crate) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(from)?;
+    bytes(&text).map(Some).map_err(D::Error::custom)
 }
 
 /// Reads `"60s"`: a whole number and `s`, `m` (minutes) or `h`.
@@ -89,7 +111,7 @@ fn within(value: Duration, min: Duration, max: Duration) -> Option<Duration> {
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
-    measure(text, &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)])
+    measure(text, &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)])
 }
 
 fn duration(text: &str, units: &[(&str, u64)]) -> Result<Duration, String> {

@@ -1,14 +1,15 @@
 //! Figures of the last run for Prometheus, in a file that its node exporter's textfile collector reads.
 
-use std::{io::Write as _, path::Path};
+use std::path::Path;
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
+    encoding::EncodeLabelSet,
     metrics::{family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 use stonekeep_engine::{backup::BackupReport, prove::ProveReport};
 use stonekeep_format::{ids::Label, prove::Verdict};
+use stonekeep_process::metrics;
 
 use crate::failure::Failure;
 
@@ -149,16 +150,6 @@ impl ProveMetrics {
 
 /// Writes a file whole or not at all, readable by others than the daemon's user.
 fn write(registry: &Registry, path: &Path) -> Result<(), Failure> {
-    let write = || {
-        let mut document = String::new();
-        text::encode(&mut document, registry).map_err(std::io::Error::other)?;
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let mut new = tempfile::Builder::new()
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(dir.unwrap_or(Path::new(".")))?;
-        new.write_all(document.as_bytes())?;
-        new.persist(path).map_err(|error| error.error)?;
-        Ok(())
-    };
-    write().map_err(|source| Failure::Metrics { path: path.to_owned(), source })
+    metrics::write(path, registry)
+        .map_err(|source| Failure::Metrics { path: path.to_owned(), source })
 }

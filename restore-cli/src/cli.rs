@@ -1,13 +1,13 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use chrono::{DateTime, Utc};
 use clap::{
     Args, Parser, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
-use stonekeep_config::{ReaderConfig, defaults};
+use stonekeep_config::{ReaderConfig, defaults, value};
 use stonekeep_engine::policy::Provider;
 use stonekeep_format::ids::BucketName;
 use stonekeep_postgres::load::ObjectName;
@@ -96,7 +96,7 @@ pub(crate) enum Command {
     Init(InitArgs),
     /// Make the policies of the four roles, lifecycle rules and Terraform, for one provider; asks and changes nothing
     Policy(PolicyArgs),
-    /// List all snapshots, and what is missing or does not belong there
+    /// List all snapshots, and name what is missing or does not belong there
     List,
     /// Show one snapshot
     Show {
@@ -118,6 +118,12 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Write a snapshot into a directory that stock pg_restore reads
     Fetch(FetchArgs),
+    /// Judge the repository from another host: ages, chains, locks, and what should not be there; needs no identity
+    ///
+    /// Exits with 65 if anything is critical; a warning alone is told and no failure.
+    Watch(WatchArgs),
+    /// Keep snapshots longer than promised, when the daemon is dead: prolong the locks of all they need
+    Extend(ExtendArgs),
     /// Attack the bucket with a credential that may delete, to see that its locks hold; touches own canaries only
     Prove(ProveArgs),
     /// Sign the next genesis with the owner key: other signers, recipients or tiers
@@ -270,6 +276,29 @@ pub(crate) struct FetchArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// Print one line as Nagios and its kin read it, and exit with 0 (ok), 1 (warning), 2 (critical) or 3 (cannot tell)
+    #[arg(long)]
+    pub(crate) nagios: bool,
+    /// Ask for the locks of all segments of the newest snapshots, not of a sample
+    #[arg(long)]
+    pub(crate) all_locks: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExtendArgs {
+    /// Prolong these snapshots [default: of each database the newest that is not suspicious]
+    #[arg(value_name = "S")]
+    pub(crate) snapshots: Vec<String>,
+    /// Lock for this long from now, rounded up to the end of the day in UTC: such as 30d, 4w, 1y. It cannot be taken back
+    #[arg(long = "for", value_name = "TIME", value_parser = value::parse_keep)]
+    pub(crate) length: Duration,
+    /// Use the provisioner's access key in this file [default: environment, profile, web identity, instance role]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct IdentityArgs {
     /// Open the snapshot with the age identities in FILE; may be repeated [default: identity_files of the configuration]
     #[arg(long, value_name = "FILE")]
@@ -321,6 +350,8 @@ mod tests {
             &["restore", "latest"],
             &["restore", "latest", "--target", "postgres:///x", "--jobs", "0"],
             &["restore", "latest", "--target", "postgres:///x", "--jobs", "65"],
+            &["extend", "latest"],
+            &["extend", "--for", "30"],
             &["drill"],
             &["policy"],
             &["policy", "--daemon-config", "f"],

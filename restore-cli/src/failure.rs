@@ -4,13 +4,14 @@ use std::{error::Error, io, path::PathBuf, process::ExitCode};
 
 use stonekeep_config::{ConfigError, url::UrlError};
 use stonekeep_engine::{
-    audit::AuditError, fetch::FetchError, history::FindError, init::InitError, list::ListError,
-    policy::PolicyError, prove::ProveError, repository::RepositoryError, restore::RestoreError,
-    rotate::RotateError, verify::VerifyError, witness::WitnessError,
+    audit::AuditError, extend::ExtendError, fetch::FetchError, history::FindError, init::InitError,
+    list::ListError, policy::PolicyError, prove::ProveError, repository::RepositoryError,
+    restore::RestoreError, rotate::RotateError, verify::VerifyError, watch::WatchError,
+    witness::WitnessError,
 };
 use stonekeep_format::{ErrorKind, signature::SignatureError};
 use stonekeep_postgres::connect::ConnectError;
-use stonekeep_process::failure;
+use stonekeep_process::{failure, notify::NotifyError};
 use stonekeep_store::{DirectoryError, StoreError};
 
 /// Why the process ends without having done what it was asked to.
@@ -49,6 +50,18 @@ pub(crate) enum Failure {
     /// `fetch`.
     #[error(transparent)]
     Fetch(Box<FetchError>),
+    /// `extend`.
+    #[error("cannot prolong the locks")]
+    Extend(#[source] Box<ExtendError>),
+    /// `watch`.
+    #[error("cannot judge the repository")]
+    Watch(#[source] Box<WatchError>),
+    /// The URL of somebody to tell.
+    #[error("cannot use {option}")]
+    Notifier { option: &'static str, source: NotifyError },
+    /// `extend` or `watch` of a copy.
+    #[error("`stonekeep {0}` works on a [[repository]], not on a copy in a directory")]
+    NotOfACopy(&'static str),
     /// `restore`.
     #[error("cannot restore the snapshot")]
     Restore(#[source] Box<RestoreError>),
@@ -140,6 +153,8 @@ impl Failure {
             Self::List(source) => source.kind(),
             Self::Verify(source) => source.kind(),
             Self::Fetch(source) => source.kind(),
+            Self::Extend(source) => source.kind(),
+            Self::Watch(source) => source.kind(),
             Self::Restore(source) => source.kind(),
             Self::Init(source) => source.kind(),
             Self::Rotate(source) => source.kind(),
@@ -155,7 +170,9 @@ impl Failure {
             Self::Identity { source, .. } if !matches!(**source, age::DecryptError::Io(_)) => {
                 ErrorKind::Denied
             }
-            Self::AllowedSigners { .. }
+            Self::NotOfACopy(_)
+            | Self::Notifier { .. }
+            | Self::AllowedSigners { .. }
             | Self::ReportKey { .. }
             | Self::Identity { .. }
             | Self::EmptyIdentity { .. }

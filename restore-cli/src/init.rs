@@ -10,8 +10,12 @@ use std::{
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use stonekeep_config::{DaemonConfig, Environment, ReaderConfig, RepositoryConfig, file};
-use stonekeep_engine::init::{Buckets, InitPlan, InitReport, init};
+use stonekeep_engine::{
+    context::SystemClock,
+    init::{Buckets, InitPlan, InitReport, init},
+};
 use stonekeep_format::{
+    Clock as _,
     genesis::LockBy,
     signature::{Signer, Trust},
 };
@@ -129,7 +133,13 @@ impl Files {
         let out =
             out.canonicalize().map_err(|source| Failure::Write { path: out.to_owned(), source })?;
         let allowed_signers = out.join("allowed_signers");
-        let reader = ReaderConfig::render(&allowed_signers, daemon.repositories());
+        let today = SystemClock.now().date_naive();
+        let reader = ReaderConfig::render(
+            &allowed_signers,
+            daemon.repositories(),
+            daemon.databases(),
+            today,
+        );
         Ok(Self(vec![
             Staged::prepare(allowed_signers, owner.allowed_signers())?,
             Staged::prepare(out.join("stonekeep.toml"), &reader)?,

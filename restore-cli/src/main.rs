@@ -2,6 +2,7 @@
 
 mod cli;
 mod confirm;
+mod extend;
 mod failure;
 mod fetch;
 mod identity;
@@ -20,6 +21,7 @@ mod show;
 mod staged;
 mod target;
 mod verify;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -58,6 +60,8 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Verify { snapshot, read_data } => verify::run(&session, snapshot, *read_data),
         Command::Restore(args) => restore::run(&session, args),
         Command::Fetch(args) => fetch::run(&session, args),
+        Command::Watch(args) => watch::run(&session, args),
+        Command::Extend(args) => extend::run(&session, args),
         Command::Prove(args) => prove::run(&session, args),
         Command::Rotate(args) => rotate::run(&session, args),
     }

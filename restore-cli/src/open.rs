@@ -7,6 +7,7 @@ use stonekeep_engine::{
     Context,
     context::SystemClock,
     events::Listener,
+    extend::Prolongable,
     repository::{Repository, tier_buckets},
     stores::Stores,
     witness::Witness,
@@ -118,6 +119,27 @@ impl Session<'_> {
         };
         let repository = Repository::open(stores, &owner, context).await;
         repository.map_err(|source| Failure::Repository(Box::new(source)))
+    }
+
+    /// Opens it with a credential that may set locks: not that of the configuration, which is a reader's.
+    pub(crate) async fn open_to_prolong(
+        &self,
+        config: &ReaderConfig,
+        credentials: Option<&Path>,
+        context: &Context,
+    ) -> Result<(Repository, Prolongable), Failure> {
+        let owner = self.trust(config)?;
+        let Whereabouts::Bucket(repository) = config.repository(self.repository)? else {
+            return Err(Failure::NotOfACopy("extend"));
+        };
+        let main = open_store(repository, options::s3(repository, credentials)).await?;
+        let mut buckets = Prolongable { main: Arc::new(main), of_tiers: Vec::new() };
+        for (_, options) in options::s3_of_tiers(repository, credentials) {
+            buckets.of_tiers.push(Arc::new(open_store(repository, options).await?));
+        }
+        let repository = Repository::open(buckets.stores(), &owner, context).await;
+        let repository = repository.map_err(|source| Failure::Repository(Box::new(source)))?;
+        Ok((repository, buckets))
     }
 }
 

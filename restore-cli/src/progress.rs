@@ -187,6 +187,7 @@ const fn doing(phase: Phase) -> &'static str {
         Phase::Preparing => "preparing",
         Phase::Verifying => "verifying",
         Phase::Fetching => "fetching",
+        Phase::Extending => "prolonging",
         Phase::Schema => "making tables",
         Phase::Loading => "loading rows",
         Phase::Finishing => "indexes, rules",

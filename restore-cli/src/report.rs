@@ -3,10 +3,12 @@
 use chrono::{DateTime, Utc};
 use indicatif::HumanCount;
 use stonekeep_engine::{
+    extend::{ExtendFailure, ExtendReport, ExtendedSnapshot},
     fetch::FetchReport,
     list::{ListReport, ShowReport, SnapshotLine},
     restore::{RestorePreview, RestoreReport},
     verify::VerifyReport,
+    watch::{LabelLine, Severity, WatchReport},
 };
 
 use stonekeep_format::ids::BucketName;
@@ -183,6 +185,129 @@ pub(crate) fn fetch(report: &FetchReport, sealed: bool) -> Vec<String> {
     if !sealed {
         lines.push(format!("Restore it with: pg_restore -Fd -j4 -d DATABASE {directory}"));
         lines.push("It is in the clear: delete it when it is no longer needed.".to_owned());
+    }
+    lines
+}
+
+/// Each database, then everything that is wrong, the worst first.
+pub(crate) fn watch(report: &WatchReport) -> Vec<String> {
+    let mut lines: Vec<String> = report.labels.iter().map(watched).collect();
+    lines.extend(report.alarms.iter().map(|alarm| match alarm.severity {
+        Severity::Critical => format!("CRITICAL {alarm}"),
+        Severity::Warning => format!("WARNING {alarm}"),
+    }));
+    if report.more_alarms > 0 {
+        lines.push(format!("CRITICAL: {} more of the same kinds", count(report.more_alarms)));
+    }
+    lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
+    lines.push(format!(
+        "{}: repository {} ({}), {} objects, {}, {} of it in the last 24 h; {} locks read.",
+        report.status.as_str(),
+        report.repository,
+        report.bucket,
+        count(report.objects),
+        bytes(report.bytes),
+        bytes(report.bytes_by_day.first().copied().unwrap_or(0)),
+        count(report.locks)
+    ));
+    lines
+}
+
+fn watched(line: &LabelLine) -> String {
+    let (label, age_max) = (&line.label, age(line.age_max_secs));
+    let Some(newest) = &line.newest else {
+        return format!("{label}: no snapshot (one may be {age_max} old)");
+    };
+    format!(
+        "{label}: newest {}, {} old (at most {age_max}), promised until {} ({} % left), {} added in the last 24 h",
+        newest.id,
+        age(newest.age_secs),
+        time(newest.promised_until),
+        newest.promise_left_percent,
+        bytes(line.put_bytes_last_day)
+    )
+}
+
+/// One line, as Nagios reads it: the judgement, a bar, and figures.
+pub(crate) fn nagios(report: &WatchReport) -> String {
+    let ages = report.labels.iter().filter_map(|line| {
+        let newest = line.newest.as_ref()?;
+        let (label, age, age_max) = (&line.label, newest.age_secs, line.age_max_secs);
+        Some(format!("'age {label}'={age}s;;{age_max};0"))
+    });
+    let mut figures: Vec<String> = ages.collect();
+    figures.push(format!("alarms={}", report.alarms.len() as u64 + report.more_alarms));
+    figures.push(format!("objects={}", report.objects));
+    figures.push(format!("stored={}B", report.bytes));
+    let last_day = report.bytes_by_day.first().copied().unwrap_or(0);
+    figures.push(format!("stored_last_day={last_day}B"));
+    format!("{} | {}", without_pipe(&headline(report)), figures.join(" "))
+}
+
+/// The judgement in one line, with the worst of what is wrong.
+pub(crate) fn headline(report: &WatchReport) -> String {
+    let status = report.status.as_str();
+    let Some(worst) = report.alarms.first() else {
+        let ages = report.labels.iter().filter_map(|line| line.newest.as_ref());
+        let oldest = ages.map(|newest| newest.age_secs).max();
+        let oldest =
+            oldest.map_or_else(String::new, |secs| format!(", none older than {}", age(secs)));
+        return format!("STONEKEEP {status} - databases: {}{oldest}", report.labels.len());
+    };
+    let more = report.alarms.len() as u64 - 1 + report.more_alarms;
+    let more = if more == 0 { String::new() } else { format!(" (and {} more)", count(more)) };
+    format!("STONEKEEP {status} - {worst}{more}")
+}
+
+/// What stands before the bar must hold none.
+pub(crate) fn without_pipe(text: &str) -> String {
+    text.replace('|', "/")
+}
+
+/// `3 h 05 min`.
+fn age(secs: u64) -> String {
+    match secs / 3_600 {
+        0 => format!("{} min", secs / 60),
+        hours => format!("{hours} h {:02} min", secs % 3_600 / 60),
+    }
+}
+
+/// What is locked for longer now, and what is not.
+pub(crate) fn extend(report: &ExtendReport) -> Vec<String> {
+    let failed = |each: &ExtendFailure| {
+        format!("FAILED: {} (version {}): {}", each.key, each.version_id, each.why)
+    };
+    let mut lines: Vec<String> = report.failures.iter().map(failed).collect();
+    if report.more_failures > 0 {
+        lines.push(format!("FAILED: {} more objects", count(report.more_failures)));
+    }
+    if report.given_up {
+        lines.push("It was given up: what is refused again and again will be again.".to_owned());
+    }
+    let (until, counts) = (time(report.lock.retain_until), &report.objects);
+    let of_label = |label| format!("No snapshot of {label} was prolonged: each is suspicious.");
+    lines.extend(report.left_out.iter().map(of_label));
+    let is_whole = report.worst.is_none();
+    for ExtendedSnapshot { label, id, promised_until } in &report.snapshots {
+        let is_locked = if is_whole { "is locked" } else { "was to be locked" };
+        let promise = time(*promised_until);
+        lines.push(format!(
+            "Snapshot {id} of {label} {is_locked} until {until}; it was promised until {promise}."
+        ));
+    }
+    lines.push(format!(
+        "{} objects prolonged, {} locked that long already ({} in all, {}), {} failed.",
+        count(counts.prolonged),
+        count(counts.left_alone),
+        bytes(counts.bytes),
+        report.lock.mode,
+        count(counts.failed)
+    ));
+    if is_whole {
+        lines.push("The promise in the manifest stays as it was signed: `list` calls it passed when it is, and the snapshot can be restored all the same.".to_owned());
+        lines.push("Lifecycle rules may hide its objects behind delete markers; they cannot remove them while they are locked, and every command looks under markers.".to_owned());
+    } else {
+        lines.push("The same command, on the same day, goes on from there.".to_owned());
     }
     lines
 }

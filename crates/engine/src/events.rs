@@ -24,6 +24,8 @@ pub enum Phase {
     Verifying,
     /// Fetching and opening segments.
     Fetching,
+    /// Prolonging locks.
+    Extending,
     /// pg_restore: everything before the data.
     Schema,
     /// Rows and large objects into the target.

@@ -393,6 +393,13 @@ impl History {
         self.labels.get(label).map_or(&[], |of_label| &of_label.snapshots)
     }
 
+    /// Returns the newest snapshot of a label that is not suspicious and claims no future.
+    pub(crate) fn newest_sound(&self, label: &Label) -> Option<&Snapshot> {
+        let is_sound = |each: &&Snapshot| each.manifest.suspicious.is_none() && !each.is_future();
+        let sound = self.of(label).iter().filter(is_sound);
+        sound.max_by_key(|each| (each.manifest.committed_at, each.manifest.seq))
+    }
+
     /// The newest is the one committed last, of whichever chain, but none that claims the future.
     fn newest_of(&self, label: &Label) -> Option<&Snapshot> {
         let made = self.of(label).iter().filter(|each| !each.is_future());

@@ -11,6 +11,7 @@ mod budget;
 pub mod check;
 pub mod context;
 pub mod events;
+pub mod extend;
 pub mod fetch;
 pub mod finding;
 pub mod history;
@@ -26,6 +27,7 @@ pub mod run;
 pub mod segments;
 pub mod stores;
 pub mod verify;
+pub mod watch;
 pub mod witness;
 
 pub use context::Context;

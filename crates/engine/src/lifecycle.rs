@@ -53,7 +53,7 @@ pub fn rules(cap: Duration, grace_days: u32) -> Vec<LifecycleRule> {
 }
 
 /// The class of an attempt record's lock: two days and the day that a run may take.
-const ATTEMPT_DAYS: u32 = 4;
+pub(crate) const ATTEMPT_DAYS: u32 = 4;
 
 #[cfg(test)]
 mod tests {

@@ -438,25 +438,28 @@ impl Look<'_> {
                 });
             }
         };
-        let problems = self.weakness(lock).map(|what| object.problem(what));
+        let weakness = weakness(lock, self.promised_until, self.mode);
+        let problems = weakness.map(|what| object.problem(what));
         Ok(Seen { bytes: object.bytes, lock, problems: problems.into_iter().collect() })
     }
+}
 
-    fn weakness(&self, lock: Option<Lock>) -> Option<String> {
-        let promised = self.promised_until;
-        match lock {
-            None => Some("it is not locked".to_owned()),
-            Some(lock) if lock.retain_until <= promised => Some(format!(
-                "its lock ends at {}, before the promise ({promised})",
-                lock.retain_until
-            )),
-            Some(lock)
-                if lock.mode == LockMode::Governance && self.mode == LockMode::Compliance =>
-            {
-                Some("its lock is GOVERNANCE where the genesis asks for COMPLIANCE".to_owned())
-            }
-            Some(_) => None,
+/// Returns in what a lock is less than a snapshot that is promised until then, in a repository of this mode, rests on.
+pub(crate) fn weakness(
+    lock: Option<Lock>,
+    promised: DateTime<Utc>,
+    mode: LockMode,
+) -> Option<String> {
+    match lock {
+        None => Some("it is not locked".to_owned()),
+        Some(lock) if lock.retain_until <= promised => {
+            let until = lock.retain_until;
+            Some(format!("its lock ends at {until}, before the promise ({promised})"))
         }
+        Some(lock) if lock.mode == LockMode::Governance && mode == LockMode::Compliance => {
+            Some("its lock is GOVERNANCE where the genesis asks for COMPLIANCE".to_owned())
+        }
+        Some(_) => None,
     }
 }
 

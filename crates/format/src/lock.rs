@@ -141,10 +141,38 @@ pub fn lock_for(
     }
     // S3 keeps whole seconds; rounded up, so that what is read back is never shorter than what was asked.
     let retain_until = later(run_started_at.trunc_subsecs(0), length + Duration::from_secs(1));
+    before_2100(Lock { mode, retain_until })
+}
+
+/// Returns the lock to which objects that are there already are prolonged by someone who asks for `length` more at `now`: until
+/// the end of that day, so that who is interrupted and asks again later that day asks for the same.
+///
+/// # Errors
+/// [`LockError::AboveCap`] and [`LockError::TooFar`].
+pub fn prolonged(
+    now: DateTime<Utc>,
+    length: Duration,
+    cap: Duration,
+    mode: LockMode,
+) -> Result<Lock, LockError> {
+    if length > cap {
+        return Err(LockError::AboveCap {
+            asked_days: days_up(length),
+            cap_days: cap.as_secs() / DAY_SECS,
+        });
+    }
+    let asked = later(now.trunc_subsecs(0), length);
+    let past_midnight = asked.timestamp().rem_euclid(86_400);
+    let end_of_day = asked + TimeDelta::seconds(86_400 - past_midnight);
+    let is_within_cap = end_of_day <= later(now, cap);
+    before_2100(Lock { mode, retain_until: if is_within_cap { end_of_day } else { asked } })
+}
+
+fn before_2100(lock: Lock) -> Result<Lock, LockError> {
     let first_refused = Utc.with_ymd_and_hms(2100, 1, 1, 0, 0, 0).single();
     match first_refused {
-        Some(limit) if retain_until < limit => Ok(Lock { mode, retain_until }),
-        _ => Err(LockError::TooFar(retain_until)),
+        Some(limit) if lock.retain_until < limit => Ok(lock),
+        _ => Err(LockError::TooFar(lock.retain_until)),
     }
 }
 
@@ -251,6 +279,27 @@ mod tests {
         ));
         let above = lock_for(start, days(30), days(30), days(40), LockMode::Compliance);
         assert_eq!(above, Err(LockError::AboveCap { asked_days: 61, cap_days: 40 }));
+    }
+
+    #[test]
+    fn who_asks_again_on_the_same_day_asks_for_the_same_lock() {
+        let ask = |now: &str| prolonged(at(now), days(30), days(90), LockMode::Compliance);
+        let end = at("2026-12-22T00:00:00Z");
+        for now in ["2026-11-21T00:00:00Z", "2026-11-21T10:00:00.5Z", "2026-11-21T23:59:59Z"] {
+            assert_eq!(ask(now).map(|lock| lock.retain_until), Ok(end), "{now}");
+        }
+        assert!(ask("2026-11-22T00:00:00Z").is_ok_and(|lock| lock.retain_until > end));
+    }
+
+    #[test]
+    fn a_prolonged_lock_stays_within_the_cap_and_before_2100() {
+        let now = at("2026-11-21T10:00:00Z");
+        let most = prolonged(now, days(90), days(90), LockMode::Compliance).expect("the cap");
+        assert_eq!(most.retain_until, now + days(90));
+        let above = prolonged(now, days(91), days(90), LockMode::Compliance);
+        assert_eq!(above, Err(LockError::AboveCap { asked_days: 91, cap_days: 90 }));
+        let far = prolonged(at("2099-12-30T10:00:00Z"), days(1), days(90), LockMode::Compliance);
+        assert!(matches!(far, Err(LockError::TooFar(_))));
     }
 
     #[test]

@@ -34,31 +34,31 @@ use crate::{
     verify::verify,
 };
 
-const HOUR: TimeDelta = TimeDelta::hours(1);
+pub(crate) const HOUR: TimeDelta = TimeDelta::hours(1);
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().expect("the test's own date")
 }
 
-fn tier(name: &str, every: Every, days: u64) -> Tier {
+pub(crate) fn tier(name: &str, every: Every, days: u64) -> Tier {
     Tier { name: name.to_owned(), every, keep: Duration::from_secs(days * 86_400) }
 }
 
 /// A repository in memory, and a writer for it.
-struct World {
-    clock: Arc<StillClock>,
-    store: MemoryStore,
+pub(crate) struct World {
+    pub(crate) clock: Arc<StillClock>,
+    pub(crate) store: MemoryStore,
     /// The buckets of tiers, if buckets name the locks.
-    of_tiers: BTreeMap<String, MemoryStore>,
-    context: Context,
-    plan: BackupPlan,
+    pub(crate) of_tiers: BTreeMap<String, MemoryStore>,
+    pub(crate) context: Context,
+    pub(crate) plan: BackupPlan,
     state: Option<tempfile::TempDir>,
     genesis: Option<Vec<u8>>,
 }
 
 impl World {
     /// Another database, in the same repository at the same time.
-    fn of_label(&self, label: Label) -> Self {
+    pub(crate) fn of_label(&self, label: Label) -> Self {
         Self {
             plan: BackupPlan { label, ..self.plan.clone() },
             clock: Arc::clone(&self.clock),
@@ -70,11 +70,11 @@ impl World {
         }
     }
 
-    async fn new(tiers: Vec<Tier>) -> Self {
+    pub(crate) async fn new(tiers: Vec<Tier>) -> Self {
         Self::make(tiers, false).await
     }
 
-    async fn make(tiers: Vec<Tier>, buckets_lock: bool) -> Self {
+    pub(crate) async fn make(tiers: Vec<Tier>, buckets_lock: bool) -> Self {
         let clock = Arc::new(StillClock::new(at("2026-11-21T00:00:00Z")));
         let bucket = |name: &str| {
             MemoryStore::new(name.parse().expect("a bucket"), Arc::clone(&clock) as _)
@@ -128,11 +128,11 @@ impl World {
         Self { clock, store, of_tiers, context, plan, state: None, genesis: None }
     }
 
-    async fn weekly() -> Self {
+    pub(crate) async fn weekly() -> Self {
         Self::new(vec![tier("hourly", Every::Hour, 7)]).await
     }
 
-    fn pass(&self, time: TimeDelta) {
+    pub(crate) fn pass(&self, time: TimeDelta) {
         use stonekeep_format::Clock as _;
         self.clock.set(self.clock.now() + time);
     }
@@ -157,7 +157,7 @@ impl World {
     }
 
     /// Takes a snapshot of tables that hold this.
-    async fn snapshot(&self, tables: &[&str]) -> BackupReport {
+    pub(crate) async fn snapshot(&self, tables: &[&str]) -> BackupReport {
         self.snapshot_in(&[self.target(self.store.clone())], tables)
             .await
             .remove(0)
@@ -193,7 +193,7 @@ impl World {
         all.versions.into_iter().map(|version| version.key).collect()
     }
 
-    async fn open(&self) -> Repository {
+    pub(crate) async fn open(&self) -> Repository {
         let store: Arc<dyn ReadStore> = Arc::new(self.store.clone());
         let of_tiers = self.of_tiers.values().map(|store| Arc::new(store.clone()) as _);
         let stores = Stores::new(store, of_tiers.collect());
@@ -202,7 +202,7 @@ impl World {
     }
 
     /// The segments that the newest snapshot names.
-    async fn named(&self) -> Vec<Segment> {
+    pub(crate) async fn named(&self) -> Vec<Segment> {
         let repository = self.open().await;
         let newest =
             find(&repository, &Selector::LatestOf(self.plan.label.clone()), &self.context).await;

@@ -1,0 +1,110 @@
+//! `[watch]`: what a watcher expects, and whom it tells.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use chrono::NaiveDate;
+use secrecy::SecretString;
+use serde::Deserialize;
+use stonekeep_format::ids::Label;
+
+use crate::{ConfigError, DatabaseConfig, Environment, file, value};
+
+/// What `stonekeep watch` is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatchConfig {
+    /// How old the newest snapshot of a database may be that is not named below.
+    #[serde(default, deserialize_with = "value::age")]
+    pub age_max: Option<Duration>,
+    /// How much may be stored within a day, in bytes.
+    #[serde(rename = "bytes_per_day_max", default, deserialize_with = "value::size")]
+    pub bytes_per_day_max: Option<u64>,
+    /// Where figures are written for Prometheus, with `%r` for the repository's name.
+    pub metrics_file: Option<String>,
+    /// A file that holds the URL to call when all is well.
+    pub ping_url_file: Option<PathBuf>,
+    /// A file that holds the URL to post what is wrong to.
+    pub webhook_url_file: Option<PathBuf>,
+    /// The databases of which there must be snapshots.
+    #[serde(default, rename = "database")]
+    pub databases: Vec<WatchedDatabase>,
+}
+
+/// A database of which there must be snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatchedDatabase {
+    /// Its label.
+    pub name: Label,
+    /// How old its newest snapshot may be.
+    #[serde(default, deserialize_with = "value::age")]
+    pub age_max: Option<Duration>,
+}
+
+impl WatchConfig {
+    /// Returns where the figures of a repository are written.
+    #[must_use]
+    pub fn metrics_file(&self, repository: &str) -> Option<PathBuf> {
+        self.metrics_file.as_ref().map(|file| file.replace("%r", repository).into())
+    }
+
+    /// Reads the URL to call when all is well. It is a secret: whoever knows it can feign that.
+    ///
+    /// # Errors
+    /// As [`file::read_secret`].
+    pub fn ping_url(&self, environment: &Environment) -> Result<Option<SecretString>, ConfigError> {
+        self.ping_url_file.as_deref().map(|path| file::read_secret(path, environment)).transpose()
+    }
+
+    /// Reads the URL to post what is wrong to, a secret as well.
+    ///
+    /// # Errors
+    /// As [`file::read_secret`].
+    pub fn webhook_url(
+        &self,
+        environment: &Environment,
+    ) -> Result<Option<SecretString>, ConfigError> {
+        self.webhook_url_file
+            .as_deref()
+            .map(|path| file::read_secret(path, environment))
+            .transpose()
+    }
+
+    /// What no single value can show.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let mut seen = BTreeSet::new();
+        match self.databases.iter().find(|database| !seen.insert(&database.name)) {
+            None => Ok(()),
+            Some(twice) => Err(ConfigError::NotUnique {
+                path: path.to_owned(),
+                what: "watched databases",
+                name: twice.name.to_string(),
+            }),
+        }
+    }
+}
+
+/// Writes the section for `databases`: an age of twice the longest gap in the schedule, so that one run may fail.
+pub(crate) fn render(text: &mut String, databases: &[DatabaseConfig], today: NaiveDate) {
+    text.push_str("\n[watch]\n# age_max = \"3h\"   # of databases that are not named here\n");
+    for database in databases {
+        let name = toml::Value::from(database.name.as_str());
+        if !database.databases.is_empty() {
+            text.push_str(&format!(
+                "# The databases of {name} are known by pattern: name here those that must be there.\n"
+            ));
+            continue;
+        }
+        text.push_str(&format!("[[watch.database]]\nname = {name}\n"));
+        let schedule = database.schedule.as_ref();
+        let gap = schedule.and_then(|schedule| schedule.longest_gap(today, database.time_zone));
+        if let Some(gap) = gap {
+            let minutes = (gap * 2).max(crate::defaults::AGE_MIN).as_secs().div_ceil(60);
+            text.push_str(&format!("age_max = \"{minutes}m\"\n"));
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What the webhook was told last, so that it hears of changes and not of every look.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use stonekeep_engine::watch::{Alarm, Status, WatchReport};
+use stonekeep_format::ids::{BucketName, RepositoryId};
+use stonekeep_process::notify::{Notifier, NotifyError};
+
+use crate::report;
+
+/// Alarms in one message (50): it is for a person to read, and bounded for a service that takes no more.
+const ALARMS_MAX: usize = 50;
+/// The longest file that is read (64 KiB): there are some twenty kinds of alarms, and few databases.
+const BYTES_MAX: u64 = 64 << 10;
+
+/// What is posted. Services that show a `text` show a line.
+#[derive(Debug, Serialize)]
+pub(super) struct Message<'r> {
+    text: String,
+    status: Status,
+    at: DateTime<Utc>,
+    /// The repository's name in the configuration.
+    name: &'r str,
+    repository: RepositoryId,
+    bucket: &'r BucketName,
+    alarms: &'r [Alarm],
+    more_alarms: u64,
+}
+
+impl<'r> Message<'r> {
+    pub(super) fn new(name: &'r str, report: &'r WatchReport) -> Self {
+        let (alarms, rest) = report.alarms.split_at(report.alarms.len().min(ALARMS_MAX));
+        Self {
+            text: report::headline(report),
+            status: report.status,
+            at: report.at,
+            name,
+            repository: report.repository,
+            bucket: &report.bucket,
+            alarms,
+            more_alarms: report.more_alarms + rest.len() as u64,
+        }
+    }
+}
+
+/// What was told: the status, and which kinds of alarms there are about which database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Told {
+    status: Status,
+    alarms: Vec<String>,
+}
+
+impl Told {
+    fn of(message: &Message<'_>) -> Self {
+        let name = |alarm: &Alarm| match &alarm.label {
+            Some(label) => format!("{} {label}", alarm.kind.as_str()),
+            None => alarm.kind.as_str().to_owned(),
+        };
+        let mut alarms: Vec<String> = message.alarms.iter().map(name).collect();
+        alarms.dedup();
+        Self { status: message.status, alarms }
+    }
+
+    /// Whether somebody who heard `before` last must hear this.
+    fn is_news(&self, before: Option<&Self>) -> bool {
+        match before {
+            None => self.status != Status::Ok,
+            Some(before) => self != before,
+        }
+    }
+}
+
+/// Why the webhook does not know.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TellError {
+    #[error("the call failed")]
+    Notify(#[from] NotifyError),
+    #[error("what it was told cannot be remembered in {}", path.display())]
+    Remember { path: PathBuf, source: io::Error },
+}
+
+/// Tells it what has changed. What it was told is remembered beside the witness; without a witness it is told every time.
+pub(super) async fn tell_once(
+    webhook: &Notifier,
+    message: &Message<'_>,
+    witness_file: Option<&Path>,
+) -> Result<(), TellError> {
+    let file = witness_file.map(beside);
+    let now = Told::of(message);
+    let before = file.as_deref().and_then(load);
+    if !now.is_news(before.as_ref()) {
+        return Ok(());
+    }
+    webhook.post(message).await?;
+    let Some(path) = file else { return Ok(()) };
+    save(&path, &now).map_err(|source| TellError::Remember { path, source })
+}
+
+fn beside(witness_file: &Path) -> PathBuf {
+    let mut path = witness_file.as_os_str().to_owned();
+    path.push(".told");
+    path.into()
+}
+
+/// What cannot be read was not told: it is told once more.
+fn load(path: &Path) -> Option<Told> {
+    let is_short = fs::metadata(path).is_ok_and(|file| file.len() <= BYTES_MAX);
+    let text = is_short.then(|| fs::read(path).ok())??;
+    serde_json::from_slice(&text).ok()
+}
+
+fn save(path: &Path, told: &Told) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let mut new = tempfile::NamedTempFile::new_in(dir.unwrap_or(Path::new(".")))?;
+    new.write_all(&serde_json::to_vec(told)?)?;
+    new.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(status: Status, alarms: &[&str]) -> Told {
+        Told { status, alarms: alarms.iter().map(ToString::to_string).collect() }
+    }
+
+    #[test]
+    fn news_is_what_has_changed() {
+        let fine = told(Status::Ok, &[]);
+        let stale = told(Status::Critical, &["stale bookings"]);
+        let both = told(Status::Critical, &["stale bookings", "marker"]);
+        assert!(!fine.is_news(None) && stale.is_news(None));
+        assert!(stale.is_news(Some(&fine)) && !stale.is_news(Some(&stale)));
+        assert!(both.is_news(Some(&stale)), "something else is wrong as well");
+        assert!(fine.is_news(Some(&stale)), "all is well again");
+        assert!(!fine.is_news(Some(&fine)));
+    }
+
+    #[test]
+    fn what_was_told_is_read_back_and_a_damaged_file_is_none() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = beside(&dir.path().join("vault.witness"));
+        assert_eq!(load(&path), None);
+        let stale = told(Status::Critical, &["stale bookings"]);
+        save(&path, &stale).expect("saved");
+        assert_eq!(load(&path), Some(stale));
+        fs::write(&path, "{").expect("written");
+        assert_eq!(load(&path), None);
+    }
+}
