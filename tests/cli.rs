@@ -112,7 +112,7 @@ fn help_of_the_daemon_is_as_it_was() {
 #[test]
 fn help_of_the_tool_is_as_it_was() {
     insta::assert_snapshot!("stonekeep", said("stonekeep", &["--help"]));
-    for command in ["init", "list", "show", "verify", "restore", "fetch"] {
+    for command in ["init", "policy", "list", "show", "verify", "restore", "fetch"] {
         insta::assert_snapshot!(
             format!("stonekeep_{command}"),
             said("stonekeep", &[command, "--help"])
@@ -272,4 +272,29 @@ fn init_overwrites_nothing_and_asks_for_what_it_needs() {
         fs::remove_file(installation.path(key)).expect("removed");
     }
     insta::assert_snapshot!("init_no_signer", init("owner"));
+}
+
+#[test]
+fn policy_overwrites_nothing_and_takes_no_wildcard() {
+    let installation = Installation::new();
+    let policy = |provider: &str, args: &[&str]| {
+        let daemon = installation.path("stonekeepd.toml").display().to_string();
+        let own = ["policy", "--daemon-config", &daemon, "--provider", provider];
+        installation.transcript("stonekeep", &[&own, args].concat())
+    };
+    let out = installation.path("policies").display().to_string();
+    let written = policy("ceph", &["--out", &out]);
+    insta::assert_snapshot!("policy_written", written);
+    assert_eq!(policy("ceph", &["--out", &out]), written, "the same may be there");
+    insta::assert_snapshot!(
+        "policy_in_the_way",
+        policy("ceph", &["--out", &out, "--writer", "daemon"])
+    );
+    insta::assert_snapshot!("policy_wildcard", policy("aws", &["--writer", "*"]));
+    insta::assert_snapshot!("policy_b2", policy("b2", &["--write-only"]));
+    let json = policy("aws", &["--json"]);
+    let json =
+        json.trim_start_matches("exit code 0\n--- stdout\n").trim_end_matches("--- stderr\n");
+    let json: serde_json::Value = serde_json::from_str(json).expect("one JSON document");
+    assert_eq!(json["files"].as_array().map(Vec::len), Some(7), "{json}");
 }

@@ -54,7 +54,7 @@ fn without_grace(installation: &Installation) {
     for part in parts {
         let (days, rest) = part.split_once('<').expect("an end");
         let days: u32 = days.parse().expect("a number");
-        shorter.push_str(&format!("<Days>{}<{rest}", days - GRACE_DAYS));
+        shorter.push_str(&format!("<Days>{}<{rest}", days.checked_sub(GRACE_DAYS).unwrap_or(days)));
     }
     installation.write("rules.xml", &shorter);
     let digest = "openssl md5 -binary rules.xml | base64";

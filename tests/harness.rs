@@ -202,6 +202,7 @@ pub(crate) enum User {
     Owner,
     Writer,
     Reader,
+    Watcher,
 }
 
 impl User {
@@ -210,6 +211,7 @@ impl User {
             Self::Owner => "STONEKEEP_TEST_S3_OWNER",
             Self::Writer => "STONEKEEP_TEST_S3_WRITER",
             Self::Reader => "STONEKEEP_TEST_S3_READER",
+            Self::Watcher => "STONEKEEP_TEST_S3_WATCHER",
         };
         let keys = server(name);
         let (id, secret) = keys.split_once(':').expect("KEY:SECRET");
@@ -295,26 +297,52 @@ impl Installation {
     }
 
     pub(crate) fn init(&self) -> Output {
-        run(&mut self.init_of("vault", &self.bucket))
+        run(&mut self.init_of("vault"))
+    }
+
+    /// Has the policies of a repository made for the users of the S3 server, and returns their directory.
+    pub(crate) fn policies(&self, name: &str, options: &[&str]) -> PathBuf {
+        let out = self.path("policies");
+        drop(fs::remove_dir_all(&out));
+        let mut command = self.binary("stonekeep", User::Owner);
+        command.args(["--repository", name, "policy", "--provider", "ceph", "--daemon-config"]);
+        command.arg(self.path("stonekeepd.toml")).arg("--out").arg(&out).args(options);
+        command.args(["--writer", "writer", "--watcher", "watcher", "--watcher", "reader"]);
+        // Where the configuration is wrong there are none, and `init` says what is wrong.
+        drop(run(command.args(["--restorer", "reader", "--provisioner", "owner"])));
+        out
+    }
+
+    /// The bucket's policy as `policies` has made it.
+    pub(crate) fn policy(&self) -> String {
+        let file = format!("policies/bucket-policy-{}.json", self.bucket);
+        fs::read_to_string(self.path(&file)).expect("made")
+    }
+
+    /// Replaces the bucket's policy.
+    pub(crate) fn put_policy(&self, policy: &str) {
+        let (status, answer) = self.s3(User::Owner, "PUT", "?policy=", &[], policy);
+        assert!(status < 300, "{status} {answer}");
+    }
+
+    /// Takes the statement out of the bucket's policy that lets nobody delete, not even the bucket's owner.
+    pub(crate) fn let_the_owner_delete(&self) {
+        let mut policy: serde_json::Value = serde_json::from_str(&self.policy()).expect("JSON");
+        let statements = policy["Statement"].as_array_mut().expect("statements");
+        statements.retain(|statement| statement["Sid"] != "NoDelete");
+        self.put_policy(&policy.to_string());
     }
 
     /// Makes one repository of several.
-    pub(crate) fn init_of(&self, name: &str, bucket: &str) -> Command {
-        let policy = include_str!("../config/iam/ceph-bucket-policy.json")
-            .replace("BUCKET", bucket)
-            .replace("PREFIX", "stonekeep");
-        let policy = policy
-            .replace("user/OWNER", "user/owner")
-            .replace("user/WRITER", "user/writer")
-            .replace("user/READER", "user/reader");
-        self.write("policy.json", &policy);
+    pub(crate) fn init_of(&self, name: &str) -> Command {
+        let policies = self.policies(name, &[]);
         let mut command = self.binary("stonekeep", User::Owner);
         command
             .args(["--repository", name, "init", "--daemon-config"])
             .arg(self.path("stonekeepd.toml"))
             .arg("--owner-key")
             .arg(self.path("owner"));
-        command.arg("--policy").arg(self.path("policy.json"));
+        command.arg("--policy").arg(policies);
         command
     }
 

@@ -15,6 +15,7 @@ mod lock_table;
 mod other_targets;
 mod own_server;
 mod parts;
+mod policies;
 mod poolers;
 mod proxy;
 mod refusals;

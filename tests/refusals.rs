@@ -81,9 +81,7 @@ fn a_bucket_without_object_lock_is_refused_by_init_daemon_and_check() {
     // The rest of an installation, from a repository elsewhere.
     let other = Installation::create(&source);
     fs::copy(other.path("allowed_signers"), installation.path("allowed_signers")).expect("copied");
-    let policy = fs::read_to_string(installation.path("policy.json")).expect("a policy");
-    let (status, answer) = installation.s3(User::Owner, "PUT", "?policy=", &[], &policy);
-    assert!(status < 300, "{status} {answer}");
+    installation.put_policy(&installation.policy());
     for command in ["check", "backup"] {
         assert_refused(&run(&mut installation.daemon(&[command])), 78, "has no Object Lock");
     }

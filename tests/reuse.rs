@@ -146,7 +146,7 @@ fn one_reading_fills_two_repositories() {
     });
     // The readers' file names both repositories now, which the one that is there does not.
     std::fs::remove_file(installation.path("stonekeep.toml")).expect("removed");
-    must(&mut installation.init_of("second", &second));
+    must(&mut installation.init_of("second"));
     installation.backup();
     for name in ["vault", "second"] {
         let listed = must(&mut installation.reader(&["--repository", name, "list", "--json"]));

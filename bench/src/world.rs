@@ -109,7 +109,7 @@ impl World {
             signer_public_lines: vec![line],
             recipients: recipients.clone(),
             tiers: tiers.clone(),
-            policy_json: None,
+            policies: BTreeMap::new(),
             lock_mode: LockMode::Compliance,
             owner: owner.clone(),
         };

@@ -3,8 +3,12 @@
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use stonekeep_config::{ReaderConfig, defaults};
+use stonekeep_engine::policy::Provider;
 use stonekeep_format::ids::BucketName;
 use stonekeep_postgres::load::ObjectName;
 
@@ -27,9 +31,9 @@ STONEKEEP_LOG sets what is logged, such as STONEKEEP_LOG=debug.";
 
 /// What of a repository fails `verify`, and what it only names.
 const FINDINGS: &str = "\
-What is wrong with the other snapshots of its database is named, too. GAP, FORK and ROLLBACK fail (65) like a problem of
-the snapshot. What anybody who may write could have put there (REPLAYED, FOREIGN SIGNATURE, OVERWRITE, UNSIGNED, UNREADABLE,
-DELETE MARKER), another snapshot that claims the FUTURE, and a CLOCK that is wrong do not.";
+What is wrong with the other snapshots of its database is named, too. GAP, FORK and ROLLBACK fail (65) like a problem of \
+the snapshot. What anybody who may write could have put there (REPLAYED, FOREIGN SIGNATURE, OVERWRITE, UNSIGNED, \
+UNREADABLE, DELETE MARKER), another snapshot that claims the FUTURE, and a CLOCK that is wrong do not.";
 
 /// Verify, fetch and restore the snapshots that stonekeepd takes.
 #[derive(Debug, Parser)]
@@ -90,6 +94,8 @@ pub(crate) struct BareArgs {
 pub(crate) enum Command {
     /// Make a repository, once: bucket, policy, and the genesis that the owner key signs
     Init(InitArgs),
+    /// Make the policies of the four roles, lifecycle rules and Terraform, for one provider; asks and changes nothing
+    Policy(PolicyArgs),
     /// List all snapshots, and what is missing or does not belong there
     List,
     /// Show one snapshot
@@ -161,12 +167,42 @@ pub(crate) struct InitArgs {
     /// Write stonekeep.toml and allowed_signers to DIR [default: beside the daemon's configuration]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Give each bucket this policy (JSON), in which BUCKET stands for its name
-    #[arg(long, value_name = "FILE")]
+    /// Give each bucket its policy in this directory, as `stonekeep policy --out` writes it; or one policy (JSON) in a file, in
+    /// which BUCKET stands for the bucket's name
+    #[arg(long, value_name = "DIR|FILE")]
     pub(crate) policy: Option<PathBuf>,
     /// Use the provisioner's access key in this file [default: environment, profile, web identity, instance role]
     #[arg(long, value_name = "FILE")]
     pub(crate) credentials_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    /// Take buckets, prefix, locks and tiers from the daemon's configuration
+    #[arg(long, value_name = "FILE")]
+    pub(crate) daemon_config: PathBuf,
+    /// Write for this provider
+    #[arg(long, value_name = "PROVIDER", value_parser = provider())]
+    pub(crate) provider: Provider,
+    /// Let NAME be the writer: on AWS the ARN of a role or user, elsewhere the name of a user or key; may be repeated, like
+    /// the other three [default: a placeholder]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) writer: Vec<String>,
+    /// Let NAME be the watcher
+    #[arg(long, value_name = "NAME")]
+    pub(crate) watcher: Vec<String>,
+    /// Let NAME be the restorer
+    #[arg(long, value_name = "NAME")]
+    pub(crate) restorer: Vec<String>,
+    /// Let NAME be the provisioner
+    #[arg(long, value_name = "NAME")]
+    pub(crate) provisioner: Vec<String>,
+    /// Let the writer neither list nor read: it then keeps its chain in state_dir
+    #[arg(long)]
+    pub(crate) write_only: bool,
+    /// Write the files into DIR, and overwrite none [default: print them]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -247,6 +283,11 @@ impl IdentityArgs {
     }
 }
 
+fn provider() -> impl TypedValueParser<Value = Provider> {
+    PossibleValuesParser::new(Provider::NAMES.map(|(name, _)| name))
+        .try_map(|name| name.parse::<Provider>())
+}
+
 fn jobs(text: &str) -> Result<usize, String> {
     let jobs = text.parse().ok().filter(|jobs| (1..=defaults::JOBS_MAX).contains(jobs));
     jobs.ok_or_else(|| format!("give 1 to {}", defaults::JOBS_MAX))
@@ -282,6 +323,8 @@ mod tests {
             &["restore", "latest", "--target", "postgres:///x", "--jobs", "65"],
             &["drill"],
             &["policy"],
+            &["policy", "--daemon-config", "f"],
+            &["policy", "--daemon-config", "f", "--provider", "gcs"],
         ] {
             assert!(Cli::try_parse_from(["stonekeep"].iter().chain(args)).is_err(), "{args:?}");
         }

@@ -5,8 +5,8 @@ use std::{error::Error, io, path::PathBuf, process::ExitCode};
 use stonekeep_config::{ConfigError, url::UrlError};
 use stonekeep_engine::{
     audit::AuditError, fetch::FetchError, history::FindError, init::InitError, list::ListError,
-    prove::ProveError, repository::RepositoryError, restore::RestoreError, rotate::RotateError,
-    verify::VerifyError, witness::WitnessError,
+    policy::PolicyError, prove::ProveError, repository::RepositoryError, restore::RestoreError,
+    rotate::RotateError, verify::VerifyError, witness::WitnessError,
 };
 use stonekeep_format::{ErrorKind, signature::SignatureError};
 use stonekeep_postgres::connect::ConnectError;
@@ -104,7 +104,10 @@ pub(crate) enum Failure {
         path.display()
     )]
     SignerKey { path: PathBuf, source: Box<dyn Error + Send + Sync> },
-    /// The policy is not JSON.
+    /// `policy`.
+    #[error("cannot make the policies")]
+    Policies(#[from] PolicyError),
+    /// A policy is not JSON.
     #[error("cannot use the policy {}", path.display())]
     Policy { path: PathBuf, source: serde_json::Error },
     /// A file that `init` would write is there and says something else.
@@ -141,6 +144,7 @@ impl Failure {
             Self::Init(source) => source.kind(),
             Self::Rotate(source) => source.kind(),
             Self::Prove(source) => source.kind(),
+            Self::Policies(source) => source.kind(),
             Self::Target(source) => source.kind(),
             Self::Owner(_)
             | Self::NoOwner

@@ -2,9 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Write},
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -20,14 +17,15 @@ use stonekeep_format::{
 };
 use stonekeep_process::{options, output};
 use stonekeep_store::{ProvisionStore, S3Options};
-use tempfile::NamedTempFile;
 
 use crate::{
     cli::InitArgs,
     failure::Failure,
     open::{Session, open_probe, open_store},
     owner::{Owner, public_line, public_path},
+    policy::policies,
     report,
+    staged::Staged,
 };
 
 /// What was done and what is left to do.
@@ -94,7 +92,7 @@ fn plan(
         signer_public_lines: vec![signer_line(daemon, environment)?],
         recipients: daemon.recipients().to_vec(),
         tiers: daemon.tiers(),
-        policy_json: policy.map(read_policy).transpose()?,
+        policies: policy.map(|path| policies(path, repository)).transpose()?.unwrap_or_default(),
         lock_mode: repository.lock_mode,
         owner: trust.map_err(|error| owner.refused(error.to_string()))?,
     })
@@ -116,13 +114,6 @@ pub(crate) fn signer_line(
     signer.public_line().map_err(|error| failed(Box::new(error)))
 }
 
-fn read_policy(path: &Path) -> Result<String, Failure> {
-    let text = file::read_text(path)?;
-    let checked = serde_json::from_str::<serde_json::Value>(&text);
-    checked.map_err(|source| Failure::Policy { path: path.to_owned(), source })?;
-    Ok(text)
-}
-
 /// Returns the directory `out`, or else the one of the daemon's configuration.
 pub(crate) fn beside<'a>(out: Option<&'a Path>, daemon_config: &'a Path) -> &'a Path {
     let beside = daemon_config.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -132,13 +123,6 @@ pub(crate) fn beside<'a>(out: Option<&'a Path>, daemon_config: &'a Path) -> &'a 
 /// The two files for readers. What can go wrong with them is found out before anything happens in the bucket.
 #[derive(Debug)]
 struct Files(Vec<Staged>);
-
-#[derive(Debug)]
-pub(crate) struct Staged {
-    path: PathBuf,
-    /// Written, and waiting for its name; `None` if the same file is there already.
-    new: Option<NamedTempFile>,
-}
 
 impl Files {
     fn prepare(daemon: &DaemonConfig, owner: &Owner, out: &Path) -> Result<Self, Failure> {
@@ -156,42 +140,6 @@ impl Files {
     fn write(self) -> Result<Vec<PathBuf>, Failure> {
         self.0.into_iter().map(Staged::write).collect()
     }
-}
-
-impl Staged {
-    pub(crate) fn prepare(path: PathBuf, text: impl AsRef<[u8]>) -> Result<Self, Failure> {
-        let text = text.as_ref();
-        match fs::read(&path) {
-            Ok(there) if there == text => Ok(Self { path, new: None }),
-            Ok(_) => Err(Failure::InTheWay { path }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match stage(&path, text) {
-                Ok(new) => Ok(Self { path, new: Some(new) }),
-                Err(source) => Err(Failure::Write { path, source }),
-            },
-            Err(source) => Err(Failure::Write { path, source }),
-        }
-    }
-
-    pub(crate) fn write(self) -> Result<PathBuf, Failure> {
-        let Self { path, new } = self;
-        match new.map(|new| new.persist_noclobber(&path)) {
-            Some(Err(error)) if error.error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(Failure::InTheWay { path })
-            }
-            Some(Err(error)) => Err(Failure::Write { path, source: error.error }),
-            Some(Ok(_)) | None => Ok(path),
-        }
-    }
-}
-
-/// Writes `text` beside `path`. Neither file holds a secret, and both are read by others than the one who runs `init`.
-fn stage(path: &Path, text: &[u8]) -> io::Result<NamedTempFile> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut new =
-        tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o644)).tempfile_in(dir)?;
-    new.write_all(text)?;
-    new.as_file().sync_all()?;
-    Ok(new)
 }
 
 /// What `init` cannot do for the person.
@@ -218,36 +166,4 @@ fn next(daemon: &DaemonConfig, allowed_signers: &Path) -> Vec<String> {
 
 fn same_file(a: &Path, b: &Path) -> bool {
     a.canonicalize().ok().is_some_and(|a| b.canonicalize().is_ok_and(|b| a == b))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn write(path: &Path, text: &str) -> Result<PathBuf, Failure> {
-        Staged::prepare(path.to_owned(), text).and_then(Staged::write)
-    }
-
-    #[test]
-    fn a_file_that_says_something_else_is_never_overwritten() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("allowed_signers");
-        for _ in 0..2 {
-            assert_eq!(write(&path, "one\n").expect("written or the same"), path);
-        }
-        assert!(matches!(write(&path, "two\n"), Err(Failure::InTheWay { .. })));
-        assert_eq!(fs::read_to_string(&path).expect("there"), "one\n");
-        let later = dir.path().join("stonekeep.toml");
-        let staged = Staged::prepare(later.clone(), "a").expect("staged");
-        fs::write(&later, "b").expect("somebody was faster");
-        assert!(matches!(staged.write(), Err(Failure::InTheWay { .. })));
-    }
-
-    #[test]
-    fn nothing_is_left_of_what_was_not_written() {
-        let dir = tempfile::tempdir().expect("a directory");
-        drop(Staged::prepare(dir.path().join("stonekeep.toml"), "a").expect("staged"));
-        assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
-        assert!(matches!(write(&dir.path().join("absent/file"), "a"), Err(Failure::Write { .. })));
-    }
 }

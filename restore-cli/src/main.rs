@@ -10,12 +10,14 @@ mod list;
 mod log;
 mod open;
 mod owner;
+mod policy;
 mod progress;
 mod prove;
 mod report;
 mod restore;
 mod rotate;
 mod show;
+mod staged;
 mod target;
 mod verify;
 
@@ -50,6 +52,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     };
     match &cli.command {
         Command::Init(args) => init::run(&session, args),
+        Command::Policy(args) => policy::run(&session, args),
         Command::List => list::run(&session),
         Command::Show { snapshot } => show::run(&session, snapshot),
         Command::Verify { snapshot, read_data } => verify::run(&session, snapshot, *read_data),

@@ -15,7 +15,7 @@ use stonekeep_process::{
     table::{Align, Table},
 };
 
-use crate::init::Document as InitDocument;
+use crate::{init::Document as InitDocument, policy::Document as PolicyDocument};
 
 /// Every snapshot, then everything that is wrong.
 pub(crate) fn list(report: &ListReport) -> Vec<String> {
@@ -263,6 +263,21 @@ pub(crate) fn init(document: &InitDocument) -> Vec<String> {
     lines.push("Still to do:".to_owned());
     lines.extend(made.commands.iter().map(|command| format!("  - run: {command}")));
     lines.extend(document.next.iter().map(|next| format!("  - {next}")));
+    lines
+}
+
+/// Where the files are, or the files themselves, each under its name; then what to know of them.
+pub(crate) fn policy(document: &PolicyDocument) -> Vec<String> {
+    let written = document.written.iter().map(|path| format!("Written: {}", path.display()));
+    let mut lines: Vec<String> = written.collect();
+    if lines.is_empty() {
+        for file in &document.report.files {
+            lines.push(format!("==> {} <==", file.name));
+            lines.extend(file.text.lines().map(str::to_owned));
+            lines.push(String::new());
+        }
+    }
+    lines.extend(document.report.notes.iter().map(|note| format!("Note: {note}")));
     lines
 }
 

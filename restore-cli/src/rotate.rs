@@ -11,9 +11,10 @@ use stonekeep_process::output;
 use crate::{
     cli::RotateArgs,
     failure::Failure,
-    init::{Staged, beside, open_buckets, signer_line},
+    init::{beside, open_buckets, signer_line},
     open::Session,
     owner::Owner,
+    staged::Staged,
 };
 
 /// What was done and what is left to do.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A throw-away S3 server with Object Lock on loopback: a Ceph monitor, an OSD in memory, a RADOS gateway.
-#   ceph.sh up DIR PORT    starts it (ports PORT, PORT+1 and PORT+20 to PORT+80) with the users owner, writer and reader, whose
-#                          access keys are OWNER, WRITER and READER and whose secrets are ownersecret, writersecret, readersecret
+#   ceph.sh up DIR PORT    starts it (ports PORT, PORT+1 and PORT+20 to PORT+80) with the users owner, writer, reader and watcher,
+#                          whose access keys are OWNER, WRITER, READER and WATCHER and whose secrets are ownersecret, writersecret, readersecret, watchersecret
 #                          PORT+1 speaks TLS; DIR/ca.pem signed its certificate
 #                          CEPH_RGW_EXTRA: a line more for the gateway's configuration
 #   ceph.sh down DIR       ends it by its recorded process ids and removes DIR
@@ -105,7 +105,7 @@ export CEPH_CONF=$dir/ceph.conf
   ceph-osd -i 0
   radosgw -n client.rgw
   for _ in $(seq 300); do curl -sf "http://127.0.0.1:$port/" && break; sleep 0.1; done
-  for user in owner writer reader; do
+  for user in owner writer reader watcher; do
     radosgw-admin -n client.rgw user create --uid=$user --display-name=$user --access-key="${user^^}" --secret-key="${user}secret"
   done
 } >"$dir/log/start.out" 2>&1 || { tail -5 "$dir/log/start.out" >&2; exit 1; }

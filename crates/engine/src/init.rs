@@ -38,8 +38,8 @@ pub struct InitPlan {
     pub recipients: Vec<String>,
     /// The tiers, one or more.
     pub tiers: Vec<Tier>,
-    /// A bucket policy to apply, as JSON. `BUCKET` in it stands for the name of the bucket.
-    pub policy_json: Option<String>,
+    /// The policies to apply, as JSON, by the names of the buckets. A bucket that is not among them gets none.
+    pub policies: BTreeMap<BucketName, String>,
     /// How objects are locked.
     pub lock_mode: LockMode,
     /// The owner's public key: what is signed must verify against it.
@@ -191,10 +191,9 @@ pub async fn init(
     lock::check_skew(context.clock.now(), now)?;
     // Before anything is configured: what takes effect although it means nothing does no harm then.
     let calibration = calibration(buckets, plan.lock_mode).await?;
-    if let Some(policy) = &plan.policy_json {
-        for store in buckets.all() {
-            let policy = policy.replace("BUCKET", store.bucket().as_str());
-            store.put_policy(&policy).await.map_err(failed("apply the bucket policy"))?;
+    for store in buckets.all() {
+        if let Some(policy) = plan.policies.get(store.bucket()) {
+            store.put_policy(policy).await.map_err(failed("apply the bucket policy"))?;
         }
     }
     let mut lifecycle_rules = 0;
@@ -212,14 +211,21 @@ pub async fn init(
         genesis_key: genesis.key,
         buckets_created,
         lifecycle_rules,
-        policy_applied: plan.policy_json.is_some(),
+        policy_applied: !plan.policies.is_empty(),
         commands: Vec::new(),
         genesis: object.to_vec(),
     })
 }
 
-/// Lets a tier's bucket lock what is put there: for as long as the tier keeps and, as a writer's window would, once more as
-/// long (90 days at most). A default that the bucket has already is left as it is; the writer judges it.
+/// Returns the days of the default retention of a bucket whose snapshots are kept that long: keep and, as a writer's window
+/// would be, once more as long (90 days at most).
+#[must_use]
+pub fn default_days(keep: Duration) -> u32 {
+    let length = keep + keep.min(lock::WINDOW_MAX).max(MARGIN);
+    u32::try_from(length.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX)
+}
+
+/// Lets a tier's bucket lock what is put there. A default that the bucket has already is left as it is; the writer judges it.
 async fn set_default(
     plan: &InitPlan,
     keep: Duration,
@@ -230,9 +236,7 @@ async fn set_default(
     if lock.default.is_some() {
         return Ok(());
     }
-    let length = keep + keep.min(lock::WINDOW_MAX).max(MARGIN);
-    let days = u32::try_from(length.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX);
-    let default = DefaultRetention { mode: plan.lock_mode, days };
+    let default = DefaultRetention { mode: plan.lock_mode, days: default_days(keep) };
     let set = store.put_default_retention(default).await;
     set.map_err(failed("set the bucket's default retention"))
 }

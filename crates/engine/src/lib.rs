@@ -17,6 +17,7 @@ pub mod history;
 pub mod init;
 pub mod lifecycle;
 pub mod list;
+pub mod policy;
 pub mod prove;
 pub mod repository;
 pub mod restore;

@@ -6,15 +6,21 @@
 use std::time::Duration;
 
 use stonekeep_format::lock::Class;
-use stonekeep_store::LifecycleRule;
+use stonekeep_store::{LifecycleAction, LifecycleRule};
 
 /// How long versions stay after their lock has ended (30 d): a daemon that died does not cost the last backups at once, and
 /// somebody has a month to notice and extend them.
 pub const GRACE_DAYS: u32 = 30;
 
+/// Days after which an upload in parts that was not completed is given up (2 d). No run makes one, so none is lost.
+pub const ABORT_DAYS: u32 = 2;
+
+/// Days after which `prove`'s canaries go (3 d): their locks, of two days at most, have ended then, and nobody misses them.
+const CANARY_DAYS: u32 = 3;
+
 /// Returns the rules for locks of at most `cap`: one for each class of segments and of inventories, and one each for what has no
-/// class in its key: attempt records, which are locked for days, and manifests, of which the longest lock decides. A genesis
-/// never expires.
+/// class in its key: attempt records, which are locked for days, manifests, of which the longest lock decides, and canaries;
+/// and one for uploads in parts. A genesis never expires.
 #[must_use]
 pub fn rules(cap: Duration, grace_days: u32) -> Vec<LifecycleRule> {
     let cap_days = u32::try_from(cap.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX);
@@ -22,7 +28,7 @@ pub fn rules(cap: Duration, grace_days: u32) -> Vec<LifecycleRule> {
     let rule = |id: String, prefix: String, days: u32| LifecycleRule {
         id,
         prefix,
-        expire_days: days.saturating_add(grace_days),
+        action: LifecycleAction::Expire { days: days.saturating_add(grace_days) },
     };
     let classes = Class::ladder().take_while(|class| *class <= longest);
     let of_class = |class: Class| {
@@ -33,6 +39,16 @@ pub fn rules(cap: Duration, grace_days: u32) -> Vec<LifecycleRule> {
     let mut rules: Vec<LifecycleRule> = classes.flat_map(of_class).collect();
     rules.push(rule("stonekeep-attempts".to_owned(), "attempts/".to_owned(), ATTEMPT_DAYS));
     rules.push(rule("stonekeep-manifests".to_owned(), "manifests/".to_owned(), longest.days()));
+    rules.push(LifecycleRule {
+        id: "stonekeep-canary".to_owned(),
+        prefix: "canary/".to_owned(),
+        action: LifecycleAction::Expire { days: CANARY_DAYS },
+    });
+    rules.push(LifecycleRule {
+        id: "stonekeep-abort".to_owned(),
+        prefix: String::new(),
+        action: LifecycleAction::AbortUploads { days: ABORT_DAYS },
+    });
     rules
 }
 
@@ -47,15 +63,20 @@ mod tests {
     fn every_class_up_to_the_cap_has_a_rule_and_s3_takes_them_all() {
         let day = Duration::from_secs(86_400);
         let rules = rules(day * 67, GRACE_DAYS);
-        let of = |id: &str| rules.iter().find(|rule| rule.id == id).map(|rule| rule.expire_days);
-        assert_eq!(of("stonekeep-segments-32"), Some(62));
-        assert_eq!(of("stonekeep-inventories-80"), Some(110));
+        let of = |id: &str| rules.iter().find(|rule| rule.id == id).map(|rule| rule.action);
+        let expire = |days| Some(LifecycleAction::Expire { days });
+        assert_eq!(of("stonekeep-segments-32"), expire(62));
+        assert_eq!(of("stonekeep-inventories-80"), expire(110));
         assert_eq!(of("stonekeep-segments-96"), None, "no lock is longer than the cap");
-        assert_eq!(of("stonekeep-manifests"), Some(110));
+        assert_eq!(of("stonekeep-manifests"), expire(110));
+        assert_eq!(of("stonekeep-canary"), expire(3), "canaries are nobody's backups");
+        assert_eq!(of("stonekeep-abort"), Some(LifecycleAction::AbortUploads { days: 2 }));
         // S3 takes a thousand rules.
         assert!(super::rules(day * 40_000, GRACE_DAYS).len() < 100);
         // One class never stands in another's prefix.
-        for rule in &rules {
+        let is_expiry =
+            |rule: &&LifecycleRule| matches!(rule.action, LifecycleAction::Expire { .. });
+        for rule in rules.iter().filter(is_expiry) {
             let covered = rules.iter().filter(|other| other.prefix.starts_with(&rule.prefix));
             assert_eq!(covered.count(), 1, "{}", rule.prefix);
         }

@@ -20,8 +20,8 @@ use stonekeep_format::{
 };
 
 use crate::{
-    Created, DefaultRetention, DeleteMarker, LifecycleRule, ListCursor, ObjectVersion,
-    ProvisionStore, ReadStore, StoreError, list_keys, put_locked,
+    Created, DefaultRetention, DeleteMarker, LifecycleAction, LifecycleRule, ListCursor,
+    ObjectVersion, ProvisionStore, ReadStore, StoreError, list_keys, put_locked,
 };
 
 /// A server to hold to the contract, and the hands of those who do not keep to ours.
@@ -452,8 +452,13 @@ pub async fn the_bucket_takes_policy_and_rules(server: &dyn Server) {
     let rule = |class: u32| LifecycleRule {
         id: format!("stonekeep-{class}"),
         prefix: format!("segments/{class}/"),
-        expire_days: class + 30,
+        action: LifecycleAction::Expire { days: class + 30 },
     };
-    let rules = [rule(1), rule(40)];
+    let abort = LifecycleRule {
+        id: "stonekeep-abort".to_owned(),
+        prefix: String::new(),
+        action: LifecycleAction::AbortUploads { days: 2 },
+    };
+    let rules = [rule(1), rule(40), abort];
     store.put_lifecycle(&rules).await.expect("the owner may set lifecycle rules");
 }

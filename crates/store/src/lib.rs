@@ -33,6 +33,6 @@ pub use probe::{Attack, Canary, Planting, ProbeAnswer, ProbeStore, Reaction};
 pub use put::{PutReceipt, put_fresh, put_locked, see_locked};
 pub use s3::{S3Credentials, S3Options, S3Probe, S3Store};
 pub use store::{
-    AppendStore, BucketFacts, BucketLock, Created, DefaultRetention, DeleteMarker, LifecycleRule,
-    ListCursor, ObjectHead, ObjectVersion, ProvisionStore, ReadStore, VersionPage,
+    AppendStore, BucketFacts, BucketLock, Created, DefaultRetention, DeleteMarker, LifecycleAction,
+    LifecycleRule, ListCursor, ObjectHead, ObjectVersion, ProvisionStore, ReadStore, VersionPage,
 };

@@ -25,8 +25,8 @@ mod probe;
 
 use crate::{
     Answer, AppendStore, BucketFacts, BucketLock, Created, DefaultRetention, DeleteMarker,
-    LifecycleRule, ListCursor, ObjectHead, ObjectVersion, ProvisionStore, ReadStore, StoreError,
-    VersionPage,
+    LifecycleAction, LifecycleRule, ListCursor, ObjectHead, ObjectVersion, ProvisionStore,
+    ReadStore, StoreError, VersionPage,
 };
 
 /// What a credential may do; see [`MemoryStore::without`].
@@ -175,7 +175,10 @@ impl MemoryStore {
             let days = lifecycle
                 .iter()
                 .filter(|rule| key.as_str().starts_with(&rule.prefix))
-                .map(|rule| i64::from(rule.expire_days))
+                .filter_map(|rule| match rule.action {
+                    LifecycleAction::Expire { days } => Some(i64::from(days)),
+                    LifecycleAction::AbortUploads { .. } => None,
+                })
                 .min();
             versions.retain(|entry| {
                 let is_due =

@@ -200,13 +200,28 @@ pub enum Created {
     Existed,
 }
 
-/// When versions under a prefix expire. Locks win over it: a locked version stays until its lock has ended.
+/// What happens by itself under a prefix. Locks win over it: a locked version stays until its lock has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LifecycleRule {
     /// The name of the rule, unique in the bucket.
     pub id: String,
     /// What it covers, relative to the repository's prefix.
     pub prefix: String,
-    /// Days after its PUT at which a version is hidden, to be removed the day after.
-    pub expire_days: u32,
+    /// What happens, and when.
+    pub action: LifecycleAction,
+}
+
+/// What a [`LifecycleRule`] does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LifecycleAction {
+    /// Hides a version some days after its PUT, and removes it the day after.
+    Expire {
+        /// How many days.
+        days: u32,
+    },
+    /// Removes the parts of an upload that was not completed some days after it began. We make none; a thief might.
+    AbortUploads {
+        /// How many days.
+        days: u32,
+    },
 }

@@ -1,6 +1,6 @@
 //! A repository of signed manifests and nothing else, in memory: all that a watcher reads.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -87,6 +87,8 @@ impl Watched {
         let bucket: BucketName = "acme-vault".parse().expect("a bucket");
         let (floor, cap) = (DAY, DAY * 4_000);
         Genesis {
+            expected: BTreeMap::new(),
+            calibration: BTreeMap::new(),
             format: Genesis::FORMAT.to_owned(),
             repository: self.id,
             key: ObjectKey::genesis(n),

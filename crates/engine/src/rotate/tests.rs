@@ -68,7 +68,7 @@ impl World {
             signer_public_lines: vec![world.signer.public_line().expect("a line")],
             recipients: world.recipients.clone(),
             tiers: tiers(),
-            policy_json: None,
+            policies: BTreeMap::new(),
             lock_mode: LockMode::Compliance,
             owner: trust(&world.owner),
         };

@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use aws_sdk_s3::{
     error::ProvideErrorMetadata,
     types::{
-        self, BucketLifecycleConfiguration, BucketLocationConstraint, CreateBucketConfiguration,
-        ExpirationStatus, LifecycleExpiration, LifecycleRuleFilter, NoncurrentVersionExpiration,
+        self, AbortIncompleteMultipartUpload, BucketLifecycleConfiguration,
+        BucketLocationConstraint, CreateBucketConfiguration, ExpirationStatus, LifecycleExpiration,
+        LifecycleRuleFilter, NoncurrentVersionExpiration,
     },
 };
 
@@ -13,7 +14,8 @@ use stonekeep_format::lock::LockMode;
 
 use super::{S3Store, endpoint};
 use crate::{
-    BucketLock, Created, DefaultRetention, LifecycleRule, ProvisionStore, ReadStore, StoreError,
+    BucketLock, Created, DefaultRetention, LifecycleAction, LifecycleRule, ProvisionStore,
+    ReadStore, StoreError,
 };
 
 const CREATE: &str = "make the bucket (s3:CreateBucket, s3:PutBucketObjectLockConfiguration)";
@@ -110,20 +112,25 @@ impl S3Store {
     /// First the version is hidden by a marker, then, a day later, it goes: that is how a versioned bucket expires things. The
     /// marker goes with it.
     fn lifecycle_rule(&self, rule: &LifecycleRule) -> types::LifecycleRule {
-        let days = i32::try_from(rule.expire_days).unwrap_or(i32::MAX);
-        types::LifecycleRule::builder()
-            .id(&rule.id)
-            .status(ExpirationStatus::Enabled)
-            .filter(
+        let in_days = |days| i32::try_from(days).unwrap_or(i32::MAX);
+        let builder =
+            types::LifecycleRule::builder().id(&rule.id).status(ExpirationStatus::Enabled).filter(
                 LifecycleRuleFilter::builder()
                     .prefix(format!("{}{}", self.prefix, rule.prefix))
                     .build(),
-            )
-            .expiration(LifecycleExpiration::builder().days(days).build())
-            .noncurrent_version_expiration(
-                NoncurrentVersionExpiration::builder().noncurrent_days(1).build(),
-            )
-            .build()
-            .expect("the status, all it requires, is set")
+            );
+        let builder = match rule.action {
+            LifecycleAction::Expire { days } => builder
+                .expiration(LifecycleExpiration::builder().days(in_days(days)).build())
+                .noncurrent_version_expiration(
+                    NoncurrentVersionExpiration::builder().noncurrent_days(1).build(),
+                ),
+            LifecycleAction::AbortUploads { days } => builder.abort_incomplete_multipart_upload(
+                AbortIncompleteMultipartUpload::builder()
+                    .days_after_initiation(in_days(days))
+                    .build(),
+            ),
+        };
+        builder.build().expect("the status, all it requires, is set")
     }
 }
