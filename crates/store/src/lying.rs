@@ -42,8 +42,8 @@ pub enum Lie {
     WrapsDates,
     /// Takes a shorter lock for a longer one.
     ShortensLocks,
-    /// Deletes what is locked.
-    DeletesLocked,
+    /// Deletes for anybody whatever it is asked to, locked or not.
+    Deletes,
     /// Ignores If-None-Match.
     IgnoresConditions,
     /// Lists only what was there when the lie began.
@@ -216,7 +216,7 @@ impl ProbeStore for LyingStore {
         let done = ProbeAnswer::new(Answer::new(200, None, None));
         let (key, version) = (canary.key(), canary.version_id());
         match (self.lie, attack) {
-            (Lie::DeletesLocked, Attack::DeleteVersion { .. } | Attack::DeleteMany { .. }) => {
+            (Lie::Deletes, Attack::DeleteVersion { .. } | Attack::DeleteMany { .. }) => {
                 self.inner.lose(key, version);
                 done
             }
