@@ -132,8 +132,11 @@ fn a_thief_of_the_writers_credential_does_not_keep_a_snapshot_from_being_verifie
     let (key, bytes) = manifest(&installation);
     put(&installation, &key, "overwritten");
     put(&installation, &key.replace("/0000000001-", "/0000000002-"), &bytes);
+    let (_, genesis) = installation.s3(User::Reader, "GET", "/stonekeep/genesis/1", &[], "");
+    put(&installation, "genesis/2", &genesis);
     let lines = must(&mut installation.reader(&["verify", "latest", "--read-data"]));
-    for words in ["OVERWRITE: version", "REPLAYED: version", "is sound"] {
+    assert_eq!(lines.matches("REPLAYED: version").count(), 2, "{lines}");
+    for words in ["OVERWRITE: version", " of genesis/2: ", "is sound"] {
         assert!(lines.contains(words), "{words:?} is not in: {lines}");
     }
 }

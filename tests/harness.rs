@@ -363,6 +363,14 @@ impl Installation {
         command
     }
 
+    /// `stonekeep` without a configuration, told where the bucket is.
+    pub(crate) fn bare(&self, args: &[&str]) -> Command {
+        let mut command = self.binary("stonekeep", User::Reader);
+        command.args(["--bucket", &self.bucket, "--endpoint", &self.endpoint, "--path-style"]);
+        command.args(args);
+        command
+    }
+
     pub(crate) fn reader(&self, args: &[&str]) -> Command {
         // As init has written it, with the programs of the servers under test.
         let config = self.path("stonekeep.toml");

@@ -4,6 +4,8 @@
 //! Needs to list and to read manifests, nothing more. It changes nothing, and reads neither inventories nor segments: whether
 //! what a snapshot names is there is [`crate::verify`]'s to say.
 
+mod genesis;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -127,7 +129,9 @@ async fn judge(
     };
     let time = repository.stores.main().server_time().await;
     let at = time.map_err(|source| AuditError::Time(Box::new(source)))?;
+    let (beside_genesis, more_beside) = genesis::planted(repository).await?;
     let mut findings = planted(&history);
+    findings.extend(beside_genesis);
     if !repository.stores.is_copy() {
         findings.extend(markers(&history, at));
         findings.extend(clock(at, context));
@@ -135,7 +139,7 @@ async fn judge(
             findings.extend(chain(label, of_label, at));
         }
         if let Some(witness) = witness {
-            findings.extend(genesis_rollback(repository, witness));
+            findings.extend(genesis::rollback(repository, witness));
             let labels =
                 witness.labels.iter().filter(|(label, _)| only.is_none_or(|it| it == *label));
             for (label, seen) in labels {
@@ -143,8 +147,15 @@ async fn judge(
             }
         }
     }
-    let more = history.more_planted + history.more_markers + bound(&mut findings);
-    Ok(Audit { at, repository: id, genesis: genesis(repository), history, findings, more })
+    let more = history.more_planted + history.more_markers + more_beside + bound(&mut findings);
+    Ok(Audit {
+        at,
+        repository: id,
+        genesis: genesis::in_force(repository),
+        history,
+        findings,
+        more,
+    })
 }
 
 /// Sorts them, and leaves out surplus ones of each kind; returns how many.
@@ -163,7 +174,7 @@ fn bound(findings: &mut Vec<Finding>) -> u64 {
 fn planted(history: &History) -> Vec<Finding> {
     let of = |each: &crate::repository::Planted| {
         let what = format!("ignored: {}", each.why);
-        Finding::of_version(each.kind, each.key.clone(), each.version_id.clone(), what)
+        Finding::of_version(each.kind, each.key.clone(), each.version_id.clone(), &what)
     };
     history.planted.iter().map(of).collect()
 }
@@ -181,7 +192,7 @@ fn markers(history: &History, at: DateTime<Utc>) -> Vec<Finding> {
             let what =
                 format!("a delete marker, set {}; it changes nothing", time(marker.modified_at));
             let (key, version_id) = (marker.key.clone(), marker.version_id.clone());
-            Finding::of_version(FindingKind::Marker, key, version_id, what)
+            Finding::of_version(FindingKind::Marker, key, version_id, &what)
         })
         .collect()
 }
@@ -204,7 +215,7 @@ fn chain(label: &Label, history: &LabelHistory, at: DateTime<Utc>) -> Vec<Findin
         let until = time(gap.promised_until());
         let what =
             format!("snapshot {} of {label} is promised until {until} and is not there", gap.id);
-        Finding::at(FindingKind::Gap, gap.key(label), what)
+        Finding::at(FindingKind::Gap, gap.key(label), &what)
     });
     let forks = report.forks.iter().map(|fork| {
         let heads: Vec<&str> = fork.heads.iter().map(SnapshotId::as_str).collect();
@@ -225,30 +236,7 @@ fn future(snapshot: &Snapshot) -> Finding {
         time(version.modified_at)
     );
     let (key, version_id) = (version.key.clone(), version.version_id.clone());
-    Finding::of_version(FindingKind::Future, key, version_id, what)
-}
-
-fn genesis(repository: &Repository) -> Option<SeenGenesis> {
-    let n = repository.genesis.n;
-    repository.line.last().map(|object| SeenGenesis { n, digest: object.digest })
-}
-
-/// The genesis that was in force must be in the line still. One that was handed over shows no line.
-fn genesis_rollback(repository: &Repository, witness: &Witness) -> Option<Finding> {
-    let seen = witness.genesis?;
-    let now = genesis(repository)?;
-    let at = usize::try_from(seen.n).ok()?.checked_sub(1)?;
-    if repository.line.get(at).is_some_and(|object| object.digest == seen.digest) {
-        return None;
-    }
-    let looked_at = time(witness.looked_at);
-    let what = if now.n < seen.n {
-        format!("genesis {} was in force {looked_at}, and now {} is the last", seen.n, now.n)
-    } else {
-        format!("genesis {} is another one than {looked_at}", seen.n)
-    };
-    let key = ObjectKey::genesis(seen.n);
-    Some(Finding { label: None, ..Finding::at(FindingKind::Rollback, key, what) })
+    Finding::of_version(FindingKind::Future, key, version_id, &what)
 }
 
 /// What is promised, was seen and is not there. What is there names some of it, perhaps: that is a gap, and told as one.
@@ -276,7 +264,7 @@ fn rollback(
                 "snapshot {} of {label} was there {looked_at}, is promised until {until}, and nothing that is there names it: the storage shows an older state",
                 seen.id
             );
-            Finding::at(FindingKind::Rollback, seen.key(label), what)
+            Finding::at(FindingKind::Rollback, seen.key(label), &what)
         })
         .collect()
 }

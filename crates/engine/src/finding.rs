@@ -25,7 +25,7 @@ pub enum FindingKind {
     Future,
     /// A signed object of ours that belongs to another key, label, bucket or repository.
     Replayed,
-    /// A signature of a key that may not sign here, or one that does not fit.
+    /// A manifest or genesis with the signature of a key that may not sign it here, or with one that does not fit.
     ForeignSignature,
     /// A later version under the key of a snapshot.
     Overwrite,
@@ -127,9 +127,9 @@ pub struct Finding {
 
 impl Finding {
     /// Returns one about a snapshot's place.
-    pub(crate) fn at(kind: FindingKind, key: ObjectKey, what: String) -> Self {
+    pub(crate) fn at(kind: FindingKind, key: ObjectKey, what: &str) -> Self {
         let label = label_of(&key);
-        Self { kind, label, key: Some(key), version_id: None, what }
+        Self { kind, label, key: Some(key), version_id: None, what: plain(what) }
     }
 
     /// Returns one about a version of an object.
@@ -137,7 +137,7 @@ impl Finding {
         kind: FindingKind,
         key: ObjectKey,
         version_id: VersionId,
-        what: String,
+        what: &str,
     ) -> Self {
         Self { version_id: Some(version_id), ..Self::at(kind, key, what) }
     }
@@ -146,6 +146,18 @@ impl Finding {
     pub(crate) const fn about(kind: FindingKind, label: Option<Label>, what: String) -> Self {
         Self { kind, label, key: None, version_id: None, what }
     }
+}
+
+/// Escapes all but printable ASCII: whoever may write chooses the keys of what he plants, and a terminal would obey them.
+pub(crate) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            ' '..='~' => plain.push(char),
+            _ => plain.extend(char.escape_unicode()),
+        }
+    }
+    plain
 }
 
 /// The label under whose keys an object lies, whether or not the rest of the key is one of ours.
@@ -160,8 +172,10 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.kind.title())?;
         match (&self.version_id, &self.key) {
-            (Some(version), Some(key)) => write!(f, "version {version} of {key}: ")?,
-            (None, Some(key)) => write!(f, "{key}: ")?,
+            (Some(version), Some(key)) => {
+                write!(f, "version {version} of {}: ", plain(key.as_str()))?;
+            }
+            (None, Some(key)) => write!(f, "{}: ", plain(key.as_str()))?,
             _ => {}
         }
         f.write_str(&self.what)
@@ -182,9 +196,18 @@ mod tests {
     }
 
     #[test]
+    fn a_planted_key_says_nothing_to_a_terminal() {
+        let key: ObjectKey = "manifests/\u{1b}[2J\u{202e}".parse().expect("a key");
+        let said =
+            Finding::at(FindingKind::Replayed, key.clone(), &format!("not {key}")).to_string();
+        assert!(said.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{said:?}");
+        assert!(said.contains("\\u{1b}[2J"), "{said}");
+    }
+
+    #[test]
     fn the_label_of_a_key_that_is_none_of_ours_is_told() {
         let key: ObjectKey = "manifests/bookings/anything".parse().expect("a key");
-        let finding = Finding::at(FindingKind::Unsigned, key, "x".to_owned());
+        let finding = Finding::at(FindingKind::Unsigned, key, "x");
         assert_eq!(finding.label.as_ref().map(Label::as_str), Some("bookings"));
         assert_eq!(finding.to_string(), "UNSIGNED: manifests/bookings/anything: x");
     }

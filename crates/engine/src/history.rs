@@ -26,7 +26,7 @@ use stonekeep_store::{
 
 use crate::{
     Context,
-    finding::FindingKind,
+    finding::{FindingKind, plain},
     repository::{Planted, Repository, RepositoryError},
 };
 
@@ -376,10 +376,8 @@ impl History {
 
     fn warn(&self, context: &Context) {
         for planted in &self.planted {
-            context.warn(format!(
-                "ignored version {} of {}: {}",
-                planted.version_id, planted.key, planted.why
-            ));
+            let Planted { version_id, key, why, .. } = planted;
+            context.warn(plain(&format!("ignored version {version_id} of {key}: {why}")));
         }
         if self.more_markers > 0 {
             context.warn(format!("there are {} more delete markers", self.more_markers));

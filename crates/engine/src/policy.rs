@@ -1,7 +1,7 @@
 //! What each role may do in the buckets, as the provider wants to be told: policies, lifecycle rules, Terraform.
 //!
 //! A pure function of the configuration: no server is asked and nothing is applied. The four roles and their rights are in
-//! [`rights`], once; each provider's file says them in its own way, and says in a note what it cannot say.
+//! `rights`, once; each provider's file says them in its own way, and says in a note what it cannot say.
 
 mod aws;
 mod b2;

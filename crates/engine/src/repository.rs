@@ -15,7 +15,7 @@ use crate::{Context, finding::FindingKind, stores::Stores};
 
 /// Numbers without a genesis after which none is looked for (3): one that is missing between others shows. Whoever may write
 /// can put junk under any number of them, so they are not listed.
-const ABSENT_MAX: u32 = 3;
+pub(crate) const ABSENT_MAX: u32 = 3;
 
 /// A repository whose genesis is signed by the owner.
 #[derive(Debug, Clone)]

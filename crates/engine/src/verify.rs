@@ -465,7 +465,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::segments::fixture::{Broken, Fixture};
+    use crate::{
+        finding::FindingKind,
+        segments::fixture::{Broken, Fixture},
+    };
 
     /// Verifies the fixture with something broken in the store.
     async fn broken(
@@ -495,6 +498,31 @@ mod tests {
             assert_eq!(whats(&report), [""; 0]);
             assert!(report.segments > 5 && report.bytes > 0 && report.first_lock.is_some());
         }
+    }
+
+    #[tokio::test]
+    async fn a_broken_chain_fails_a_sound_snapshot_and_what_was_planted_does_not() {
+        let mut fixture = Fixture::new();
+        // Its manifest names one that was never there.
+        let (copy, snapshot) = fixture.open(Arc::new(fixture.store())).await;
+        let of = async |repository: &Repository, fixture: &Fixture| {
+            let context = &fixture.context;
+            let audit = crate::audit::audit(repository, None, context).await.expect("judged");
+            let report = verify(repository, &snapshot, false, context).await;
+            let mut report = report.expect("verified");
+            report.judge(&snapshot, &audit);
+            let kinds: Vec<_> = report.findings.iter().map(|finding| finding.kind).collect();
+            (kinds, report.is_sound())
+        };
+        assert_eq!(of(&copy, &fixture).await, (vec![], true));
+        let stores = Stores::new(Arc::new(fixture.store()), Vec::new());
+        let bucket = Repository { stores, ..copy };
+        assert_eq!(of(&bucket, &fixture).await, (vec![FindingKind::Gap], false));
+        let Manifest { label, seq, chain, .. } = &fixture.manifest;
+        let junk = SnapshotId::new(fixture.manifest.committed_at, 99);
+        fixture.plant(&ObjectKey::manifest(label, *seq, *chain, &junk), b"{}\n");
+        let (copy, _) = fixture.open(Arc::new(fixture.store())).await;
+        assert_eq!(of(&copy, &fixture).await, (vec![FindingKind::Unsigned], true));
     }
 
     #[tokio::test]

@@ -125,6 +125,27 @@ async fn what_a_withdrawn_signer_signs_later_is_a_foreign_signature() {
 }
 
 #[tokio::test]
+async fn what_is_put_where_a_genesis_is_or_could_be_is_named() {
+    let watched = Watched::new();
+    watched.commit_hourly(1, DAY);
+    let first = watched.audit(None).await.genesis.expect("read");
+    let forged = watched.genesis(2, Some(first.digest));
+    watched.put(&forged, &stranger());
+    let audit = watched.audit(None).await;
+    let finding = only(&audit, FindingKind::ForeignSignature, &forged.key);
+    assert!(finding.what.contains(&stranger().fingerprint()), "{finding}");
+    assert_eq!(audit.genesis, Some(first));
+
+    let watched = Watched::new();
+    // Sent again.
+    watched.put(&watched.genesis(1, None), &signer());
+    assert_eq!(kinds(&watched.audit(None).await), []);
+    let genesis = stonekeep_format::signature::sign_document(&watched.genesis(1, None), &signer());
+    watched.store.plant(&ObjectKey::genesis(3), genesis.expect("signed").into());
+    only(&watched.audit(None).await, FindingKind::Replayed, &ObjectKey::genesis(3));
+}
+
+#[tokio::test]
 async fn our_manifest_under_another_key_is_replayed() {
     let watched = Watched::new();
     let (_, all) = watched.commit_hourly(2, DAY);

@@ -86,5 +86,5 @@ fn is_arn(text: &str) -> bool {
     text.len() <= 2048
         && text.chars().all(allowed)
         && matches!(fields[..], ["arn", _, "iam" | "sts", "", account, name]
-            if !account.is_empty() && name.contains('/') || name == "root")
+            if !account.is_empty() && (name.contains('/') || name == "root"))
 }

@@ -204,7 +204,7 @@ fn role_policy(role: Role, policy: &Policy) -> String {
     )
 }
 
-/// JSON as an expression. Its texts are plain: nothing in them begins a template (see [`super::principal`]).
+/// JSON as an expression. Its texts are plain: nothing in them begins a template (see `principal`).
 fn expression(policy: &Policy) -> String {
     policy.text().trim_end().replace('\n', "\n  ")
 }

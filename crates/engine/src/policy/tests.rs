@@ -65,11 +65,17 @@ fn json_of(report: &PolicyReport, name: &str) -> Value {
     serde_json::from_str(text_of(report, name)).expect("JSON")
 }
 
-/// The files and notes. The lifecycle rules are the same for all who take JSON, so they are shown once.
+/// The files and notes, each thing once: lifecycle rules are the same for all who take JSON, and policies in Terraform are
+/// those of the files, as another test shows.
 fn transcript(plan: &PolicyPlan) -> String {
     let mut report = made(plan);
     report.files.retain(|file| plan.provider == Provider::Aws || file.name != "lifecycle.json");
-    let file = |file: &PolicyFile| format!("==> {} <==\n{}", file.name, file.text);
+    let without_policy =
+        |part: &'_ str| part.split_once("\n  })").map_or(part, |(_, rest)| rest).to_owned();
+    let file = |file: &PolicyFile| {
+        let parts: Vec<String> = file.text.split("jsonencode({").map(without_policy).collect();
+        format!("==> {} <==\n{}", file.name, parts.join("jsonencode(…)"))
+    };
     let files: Vec<String> = report.files.iter().map(file).collect();
     format!("{}\n==> notes <==\n{}\n", files.join("\n"), report.notes.join("\n"))
 }

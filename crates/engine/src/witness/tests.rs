@@ -149,7 +149,7 @@ async fn an_older_genesis_is_a_rollback() {
     watched.put(&other, &signer());
     assert_eq!(kinds(&watched, &witness).await, [FindingKind::Rollback]);
     watched.store.show(&ObjectKey::genesis(2), &version);
-    assert_eq!(kinds(&watched, &witness).await, []);
+    assert_eq!(kinds(&watched, &witness).await, [FindingKind::Overwrite], "the other one");
 }
 
 #[tokio::test]
