@@ -17,6 +17,12 @@ iam = boto3.client(
     aws_access_key_id=key,
     aws_secret_access_key=secret,
 )
+# Below any prefix, and nowhere else.
+FOLDERS = ["manifests", "inventories", "segments", "attempts", "canary"]
+RESOURCES = {
+    "owner": "*",
+    "writer": [f"arn:aws:s3:::*/{folder}/*" for folder in FOLDERS],
+}
 RIGHTS = {
     "owner": ["*"],
     "writer": ["s3:PutObject", "s3:PutObjectRetention", "s3:GetObjectRetention"],
@@ -26,7 +32,7 @@ print(f"ENDPOINT={endpoint}")
 for user, actions in RIGHTS.items():
     iam.create_user(UserName=user)
     if actions:
-        statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+        statement = {"Effect": "Allow", "Action": actions, "Resource": RESOURCES[user]}
         policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
         iam.put_user_policy(UserName=user, PolicyName="rights", PolicyDocument=policy)
     made = iam.create_access_key(UserName=user)["AccessKey"]

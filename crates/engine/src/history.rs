@@ -5,7 +5,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
 };
 
 use chrono::{DateTime, Utc};
@@ -496,11 +496,11 @@ async fn by_prefix(repository: &Repository, prefix: &str) -> Result<Snapshot, Fi
         Place::Manifest(.., id) if id.as_str().starts_with(prefix) => Some(()),
         _ => None,
     });
-    let mut found: Vec<Snapshot> = Vec::new();
+    let mut found: BTreeMap<SnapshotId, Snapshot> = BTreeMap::new();
     let mut refused = None;
     for key in named.await?.into_keys() {
         match read_key(repository, &key).await {
-            Ok(snapshot) => found.extend(snapshot),
+            Ok(snapshot) => snapshot.into_iter().for_each(|each| keep_first(&mut found, each)),
             Err(error) if is_about_one_object(&error) => refused = Some(error),
             Err(error) => return Err(Box::new(error).into()),
         }
@@ -508,16 +508,28 @@ async fn by_prefix(repository: &Repository, prefix: &str) -> Result<Snapshot, Fi
             break;
         }
     }
-    match (found.pop(), found.is_empty()) {
+    let ids: Vec<String> = found.keys().take(TOLD_MAX).map(ToString::to_string).collect();
+    match (found.pop_first(), found.is_empty()) {
         (None, _) => Err(refused.map_or_else(
             || FindError::NoSuchId(prefix.to_owned()),
             |error| FindError::Repository(Box::new(error)),
         )),
-        (Some(snapshot), true) => Ok(snapshot),
-        (Some(snapshot), false) => {
-            found.push(snapshot);
-            let ids = found.iter().take(TOLD_MAX).map(|each| each.manifest.id.to_string());
-            Err(FindError::Ambiguous { prefix: prefix.to_owned(), ids: ids.collect() })
+        (Some((_, snapshot)), true) => Ok(snapshot),
+        (Some(_), false) => Err(FindError::Ambiguous { prefix: prefix.to_owned(), ids }),
+    }
+}
+
+/// Of two snapshots with one id the one that the server stored first is meant. Only our signer can have made the other, below
+/// another label or at another position, and nobody could know the id before the first was there.
+fn keep_first(found: &mut BTreeMap<SnapshotId, Snapshot>, snapshot: Snapshot) {
+    match found.entry(snapshot.manifest.id.clone()) {
+        Entry::Vacant(place) => {
+            place.insert(snapshot);
+        }
+        Entry::Occupied(mut first) => {
+            if snapshot.version.modified_at < first.get().version.modified_at {
+                first.insert(snapshot);
+            }
         }
     }
 }

@@ -16,6 +16,8 @@ pub mod contract;
 mod directory;
 mod error;
 mod listing;
+#[doc(hidden)]
+pub mod lying;
 mod memory;
 mod probe;
 mod put;

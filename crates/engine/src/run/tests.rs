@@ -1,6 +1,7 @@
 //! Runs against the model of a bucket, with time in hand.
 
 mod attacked;
+mod lies;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -194,7 +195,11 @@ impl World {
     }
 
     pub(crate) async fn open(&self) -> Repository {
-        let store: Arc<dyn ReadStore> = Arc::new(self.store.clone());
+        self.open_in(self.store.clone()).await
+    }
+
+    async fn open_in(&self, store: impl ReadStore + 'static) -> Repository {
+        let store: Arc<dyn ReadStore> = Arc::new(store);
         let of_tiers = self.of_tiers.values().map(|store| Arc::new(store.clone()) as _);
         let stores = Stores::new(store, of_tiers.collect());
         let repository = Repository::open(stores, &self.plan.owner, &self.context).await;

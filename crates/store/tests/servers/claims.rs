@@ -171,7 +171,8 @@ pub(crate) async fn a_writer_with_put_rights_alone_stores_under_lock_and_reads_n
         store.put_policy(&policy).await.unwrap();
     }
     let writer = open(server.options(bucket, &server.writer)).await;
-    let key = ObjectKey::genesis(1);
+    // Where a writer may put.
+    let key: ObjectKey = "canary/x".parse().unwrap();
     let receipt =
         put_locked(&writer, &key, Bytes::from_static(b"x"), lock(1)).await.expect("it may put");
     assert!(receipt.lock.satisfies(&lock(0)));
