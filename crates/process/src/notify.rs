@@ -104,7 +104,7 @@ impl Notifier {
     ///
     /// # Errors
     /// As [`Notifier::ping`].
-    pub async fn post(&self, message: &impl Serialize) -> Result<(), NotifyError> {
+    pub async fn post(&self, message: &(impl Serialize + Sync)) -> Result<(), NotifyError> {
         let body = serde_json::to_vec(message).map_err(NotifyError::Message)?;
         self.send(Method::POST, Some(body)).await
     }

@@ -99,7 +99,10 @@ impl Sweep {
                 let is_main = store.bucket() == repository.stores.main().bucket();
                 let at = usize::try_from(n).ok().and_then(|n| n.checked_sub(1));
                 let of_line = at.and_then(|at| repository.line.get(at)).filter(|_| is_main);
-                let Some(genesis) = of_line else { return Ok(foreign(key, found, alarms)) };
+                let Some(genesis) = of_line else {
+                    foreign(key, found, alarms);
+                    return Ok(());
+                };
                 self.resent(store, &genesis.version, found, alarms).await?;
                 markers(found, |_| TimeDelta::MAX, alarms);
             }
