@@ -116,6 +116,7 @@ fn a_healthy_repository_is_pinged_for_and_what_changes_is_posted_once() {
     assert_eq!((&report["status"], &report["alarms"]), (&"ok".into(), &Value::Array(vec![])));
     assert_eq!(report["labels"][0]["age_max_secs"], 2 * 3_600, "{report}");
     assert_eq!(report["objects"], installation.versions().len());
+    assert!(installation.path("witness").exists(), "what was seen is remembered");
     let pinged = watched.ping.heard();
     assert!(pinged.len() == 1 && pinged[0].starts_with("GET /s3cret-path/ping"), "{pinged:?}");
     assert_eq!(watched.webhook.heard(), [""; 0]);

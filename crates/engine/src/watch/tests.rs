@@ -70,21 +70,21 @@ async fn a_month_of_expiry_gives_no_alarm() {
         World::new(vec![tier("hourly", Every::Hour, 2), tier("daily", Every::Day, 5)]).await;
     let rules = crate::lifecycle::rules(world.open().await.genesis.lock.cap, 0);
     stonekeep_store::ProvisionStore::put_lifecycle(&world.store, &rules).await.expect("set");
-    let every_six =
-        WatchPlan { age_max: Some(Duration::from_secs(12 * 3_600)), ..WatchPlan::default() };
+    let every_half_day =
+        WatchPlan { age_max: Some(Duration::from_secs(24 * 3_600)), ..WatchPlan::default() };
     let mut witness = None;
-    for at in 0..30 * 4_u32 {
+    for at in 0..30 * 2_u32 {
         world.snapshot(&["aa", &format!("b{at}")]).await;
         mark_expired(&world.store, world.clock.now()).await;
         world.store.expire();
         let mut repository = world.open().await;
         // The rules are the test's, and not those of the day on which the owner signed.
         repository.genesis.expected.clear();
-        let watched = watch(&repository, &every_six, witness.as_ref(), &world.context).await;
+        let watched = watch(&repository, &every_half_day, witness.as_ref(), &world.context).await;
         let watched = watched.expect("a complete look");
         assert_eq!(kinds(&watched.report), [""; 0], "{:?}", watched.report.alarms);
         witness = Some(watched.witness);
-        world.pass(HOUR * 6);
+        world.pass(HOUR * 12);
     }
 }
 
