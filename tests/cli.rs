@@ -112,7 +112,9 @@ fn help_of_the_daemon_is_as_it_was() {
 #[test]
 fn help_of_the_tool_is_as_it_was() {
     insta::assert_snapshot!("stonekeep", said("stonekeep", &["--help"]));
-    for command in ["init", "policy", "list", "show", "verify", "watch", "extend", "restore", "fetch"] {
+    for command in
+        ["init", "policy", "list", "show", "verify", "watch", "extend", "restore", "fetch"]
+    {
         insta::assert_snapshot!(
             format!("stonekeep_{command}"),
             said("stonekeep", &[command, "--help"])
