@@ -131,7 +131,7 @@ pub enum Attack {
     DefaultRetention,
     /// Sets a bucket policy with an effect that does not exist.
     Policy,
-    /// Sets a default encryption with an algorithm that does not exist.
+    /// Sets a default encryption with a document that is none.
     Encryption,
     /// Sets a replication with a status that does not exist.
     Replication,

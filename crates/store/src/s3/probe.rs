@@ -302,13 +302,8 @@ fn on_oracle(attack: Attack, bucket: &BucketName) -> Request {
                 r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Bogus","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::{bucket}/canary/*"}}]}}"#
             ),
         ),
-        Attack::Encryption => (
-            "?encryption=",
-            Vec::new(),
-            format!(
-                "<ServerSideEncryptionConfiguration xmlns=\"{NAMESPACE}\"><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>Bogus</SSEAlgorithm></ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>"
-            ),
-        ),
+        // Ceph takes any algorithm, and no document of another name.
+        Attack::Encryption => ("?encryption=", Vec::new(), "<Bogus/>".to_owned()),
         Attack::Replication => (
             "?replication=",
             Vec::new(),
