@@ -114,7 +114,7 @@ fn a_healthy_repository_is_pinged_for_and_what_changes_is_posted_once() {
     assert_eq!(fine.status.code(), Some(0), "{}", said(&fine));
     let report: Value = serde_json::from_slice(&fine.stdout).expect("JSON");
     assert_eq!((&report["status"], &report["alarms"]), (&"ok".into(), &Value::Array(vec![])));
-    assert_eq!(report["labels"][0]["age_max_secs"], 4 * 3_600, "{report}");
+    assert_eq!(report["labels"][0]["age_max_secs"], 2 * 3_600, "{report}");
     assert_eq!(report["objects"], installation.versions().len());
     let pinged = watched.ping.heard();
     assert!(pinged.len() == 1 && pinged[0].starts_with("GET /s3cret-path/ping"), "{pinged:?}");
@@ -187,7 +187,7 @@ fn what_it_may_not_look_at_is_said_and_the_rest_is_judged() {
     let told = String::from_utf8_lossy(&looked.stdout).into_owned();
     assert!(told.contains("note: the inventory of snapshot"), "{told}");
     // It is no alarm that it may not; that the policy is another one than was signed is.
-    let alarms = told.lines().filter(|line| line.starts_with("CRITICAL"));
+    let alarms = told.lines().filter(|line| line.starts_with("CRITICAL "));
     let alarms: Vec<&str> =
         alarms.filter(|line| !line.contains("the policy configuration")).collect();
     assert_eq!(alarms, [""; 0]);

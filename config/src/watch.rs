@@ -23,6 +23,9 @@ pub struct WatchConfig {
     /// How much may be stored within a day, in bytes.
     #[serde(rename = "bytes_per_day_max", default, deserialize_with = "value::size")]
     pub bytes_per_day_max: Option<u64>,
+    /// How old the newest record of `stonekeepd prove` may be.
+    #[serde(default, deserialize_with = "value::age")]
+    pub prove_age_max: Option<Duration>,
     /// Where figures are written for Prometheus, with `%r` for the repository's name.
     pub metrics_file: Option<String>,
     /// A file that holds the URL to call when all is well.

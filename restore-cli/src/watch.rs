@@ -86,6 +86,7 @@ fn plan(config: &ReaderConfig, args: &WatchArgs) -> WatchPlan {
         labels: labels.collect(),
         age_max: watch.age_max,
         bytes_per_day_max: watch.bytes_per_day_max,
+        prove_age_max: watch.prove_age_max,
         all_locks: args.all_locks,
     }
 }

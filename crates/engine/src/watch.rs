@@ -8,6 +8,7 @@ mod alarm;
 mod drift;
 mod fresh;
 mod locks;
+mod proof;
 mod sweep;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -41,6 +42,8 @@ pub struct WatchPlan {
     pub age_max: Option<Duration>,
     /// How much may be stored within a day, in bytes; `None`: three times what is usual.
     pub bytes_per_day_max: Option<u64>,
+    /// How old the newest record of `prove` may be; `None`: three days, if there is any.
+    pub prove_age_max: Option<Duration>,
     /// Whether to ask for the lock of every segment of the newest snapshots, not of a sample.
     pub all_locks: bool,
 }
@@ -215,7 +218,7 @@ async fn look(
         }
     }
     drift::judge(repository, &mut alarms, &mut notes).await?;
-    // Here belongs what is judged by the age of the records of `prove` and of drills.
+    proof::judge(repository, plan, audit.at, (&mut alarms, &mut notes)).await?;
     let (alarms, more_alarms) = alarms.finish();
     let report = WatchReport {
         at: audit.at,

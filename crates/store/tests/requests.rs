@@ -297,3 +297,26 @@ fn nothing_in_the_crate_but_the_attacks_of_prove_can_delete() {
     }
     assert!(files > 10, "the sources were read");
 }
+
+/// Who else held a probe could attack with it.
+#[test]
+fn nobody_but_prove_attacks() {
+    let workspace = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let crates = ["engine", "format", "postgres", "process"].map(|name| format!("crates/{name}"));
+    let edges = ["config", "daemon", "restore-cli"].map(str::to_owned);
+    let mut directories: Vec<_> =
+        crates.iter().chain(&edges).map(|name| workspace.join(name).join("src")).collect();
+    let mut attacks = 0;
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if std::fs::read_to_string(&path).unwrap().contains(".attack(") {
+                assert!(path.to_string_lossy().contains("/engine/src/prove"), "{}", path.display());
+                attacks += 1;
+            }
+        }
+    }
+    assert!(attacks > 1, "the sources were read");
+}

@@ -76,6 +76,8 @@ pub enum AlarmKind {
     Found(FindingKind),
     /// A bucket is configured otherwise than the owner signed.
     Configuration,
+    /// The repository was not attacked for long, or an attack succeeded.
+    Proof,
     /// A key that is none of ours.
     Foreign,
     /// The newest snapshot will soon be promised no more.
@@ -96,6 +98,7 @@ impl AlarmKind {
             Self::Stale,
             Self::Lock,
             Self::Configuration,
+            Self::Proof,
             Self::Foreign,
             Self::Promise,
             Self::Bytes,
@@ -114,6 +117,7 @@ impl AlarmKind {
             Self::Lock => "lock",
             Self::Found(kind) => kind.as_str(),
             Self::Configuration => "configuration",
+            Self::Proof => "proof",
             Self::Foreign => "foreign",
             Self::Promise => "promise",
             Self::Bytes => "bytes",

@@ -55,7 +55,9 @@ async fn a_healthy_repository_gives_no_alarm() {
     let world = healthy().await;
     let report = see(&world, &plan()).await;
     assert_eq!((report.status, kinds(&report)), (Status::Ok, vec![]));
-    assert_eq!((report.labels.len(), report.notes.len()), (1, 0));
+    assert_eq!(report.labels.len(), 1);
+    // Nobody has attacked it yet.
+    assert!(matches!(&report.notes[..], [note] if note.contains("stonekeepd prove")));
     let newest = report.labels[0].newest.as_ref().expect("a snapshot");
     assert_eq!((newest.age_secs, newest.promise_left_percent), (0, 100));
     assert_eq!(report.objects, world.store.stored().len() as u64);
@@ -408,4 +410,43 @@ async fn without_a_right_to_inventories_the_rest_is_judged_and_it_is_said() {
     let report = watch(&repository, &plan(), None, &world.context).await.expect("a look").report;
     assert_eq!((report.status, report.locks), (Status::Ok, 2));
     assert!(report.notes[0].contains("inventory"), "{:?}", report.notes);
+}
+
+#[tokio::test]
+async fn a_proof_that_failed_is_critical_and_one_that_is_old_a_warning() {
+    use crate::prove::{ProvePlan, authority, put_record};
+    let world = healthy().await;
+    let prove = async |store: MemoryStore| {
+        let repository = world.open().await;
+        let genesis = &repository.genesis;
+        let plan = ProvePlan {
+            stores: vec![std::sync::Arc::new(store)],
+            lock_mode: genesis.lock.mode,
+            lock_by: genesis.lock.by,
+            cap: genesis.lock.cap,
+            calibration: BTreeMap::new(),
+            expected: BTreeMap::new(),
+            lasting: false,
+        };
+        let mut report = authority(&plan, &world.context).await.expect("it answers");
+        let signer = &world.plan.signer;
+        put_record(&mut report, &plan, genesis.repository, signer).await.expect("recorded");
+    };
+    prove(world.store.without(&Right::NOT_OF_A_WRITER)).await;
+    let asked = WatchPlan { prove_age_max: Some(Duration::from_secs(3_600)), ..plan() };
+    let report = see(&world, &asked).await;
+    assert_eq!((report.status, kinds(&report)), (Status::Ok, vec![]));
+    world.pass(HOUR * 2);
+    assert_eq!(alarms(&world, &asked).await, ["proof"]);
+    assert_eq!(alarms(&world, &plan()).await, [""; 0], "three days, unless it is said");
+    // A record that is dated later and that nobody of ours has signed hides no other.
+    let later = SnapshotId::new(world.clock.now() + TimeDelta::days(1), 1);
+    world.store.plant(&ObjectKey::canary(&later, "record"), Bytes::from_static(b"{}"));
+    assert_eq!(alarms(&world, &asked).await, ["proof"]);
+    let may_delete: Vec<Right> =
+        Right::NOT_OF_A_WRITER.into_iter().filter(|right| *right != Right::Delete).collect();
+    prove(world.store.without(&may_delete)).await;
+    let report = see(&world, &asked).await;
+    assert_eq!((report.status, kinds(&report)), (Status::Critical, vec!["proof"]));
+    assert!(report.alarms[0].what.contains("S0"), "{:?}", report.alarms);
 }
