@@ -377,7 +377,7 @@ mod tests {
     }
 
     /// Plays 256 attackers, each in a copy of one repository. What fails is shrunk, and its seed printed.
-    fn play(signs: bool, claim: impl AsyncFn(&Shop, &Seen, &[Attack])) {
+    fn play(signs: bool, claim: &impl AsyncFn(&Shop, &Seen, &[Attack])) {
         let fixture = Arc::new(Fixture::new());
         let mut before = None;
         run(async { before = Some(Shop::of(&fixture).await.see().await) });
@@ -393,7 +393,7 @@ mod tests {
 
     #[test]
     fn who_may_only_put_changes_no_list_and_no_restore() {
-        play(false, async |shop, before, attacks| {
+        play(false, &async |shop, before, attacks| {
             shop.suffer(attacks, stranger()).await;
             assert_eq!(shop.see().await, *before);
         });
@@ -401,7 +401,7 @@ mod tests {
 
     #[test]
     fn who_also_signs_adds_snapshots_and_takes_none_away() {
-        play(true, async |shop, before, attacks| {
+        play(true, &async |shop, before, attacks| {
             let honest = shop.suffer(attacks, signer()).await;
             let repository = shop.fixture.open_only(Arc::new(shop.store.clone())).await;
             let context = &shop.fixture.context;

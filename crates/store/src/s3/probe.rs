@@ -264,18 +264,18 @@ fn request(attack: Attack, key: &str, version: &VersionId, bucket: &BucketName) 
             headers: vec![("x-amz-expected-bucket-owner", "000000000000".to_owned())],
             ..on_bucket("HEAD", "", "")
         },
-        Attack::SuspendVersioning => on_bucket(
-            "PUT",
-            "?versioning=",
-            &format!(
-                "<VersioningConfiguration xmlns=\"{NAMESPACE}\"><Status>Suspended</Status></VersioningConfiguration>"
-            ),
-        ),
+        Attack::SuspendVersioning => on_bucket("PUT", "?versioning=", &suspended()),
         Attack::DeleteBucket => on_bucket("DELETE", "", ""),
         Attack::AbortUpload => on_object("DELETE", format!("?uploadId={NO_ID}")),
         Attack::ListUploads => on_bucket("GET", "?max-uploads=1&uploads=", ""),
         oracle => on_oracle(oracle, bucket),
     }
+}
+
+fn suspended() -> String {
+    format!(
+        "<VersioningConfiguration xmlns=\"{NAMESPACE}\"><Status>Suspended</Status></VersioningConfiguration>"
+    )
 }
 
 /// Requests whose body no server can act on: whether rights are looked at first is what is asked.

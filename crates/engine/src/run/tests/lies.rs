@@ -87,7 +87,7 @@ async fn said(lie: Lie) -> Caught {
     world.pass(HOUR);
     let mut said = Caught::new();
     let outcome = world.snapshot_in(&[world.target(store.clone())], &["a", "b"]).await.remove(0);
-    said.insert("backup", outcome.result.err().iter().map(|error| name(error)).collect());
+    said.insert("backup", outcome.result.err().iter().map(name).collect());
     let honest = audit(&world.open().await, None, &world.context).await.expect("judged");
     let witness = Witness::first(&honest);
     let repository = world.open_in(store.clone()).await;
