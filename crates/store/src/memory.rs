@@ -413,10 +413,10 @@ impl ReadStore for MemoryStore {
         let state = self.state();
         let after = after.as_ref();
         let from = after.map_or(prefix, |after| after.key.as_str());
-        let is_done = |key: &ObjectKey, entry: &Entry| {
-            after.is_some_and(|after| {
-                key.as_str() == after.key && !comes_after(&state, key, entry, after)
-            })
+        let ended = after.and_then(|after| age_of_last(&state, after));
+        let is_done = |key: &ObjectKey, age: usize| {
+            let is_last_key = after.is_some_and(|after| key.as_str() == after.key);
+            is_last_key && ended.is_none_or(|ended| age <= ended)
         };
         // As S3 lists: keys in order, of each the newest first.
         let mut entries = state
@@ -424,9 +424,10 @@ impl ReadStore for MemoryStore {
             .range::<str, _>((Bound::Included(from), Bound::Unbounded))
             .take_while(|(key, _)| key.as_str().starts_with(prefix))
             .flat_map(|(key, all)| {
-                all.iter().rev().enumerate().map(move |(age, entry)| (key, entry, age == 0))
+                all.iter().rev().enumerate().map(move |(age, entry)| (key, entry, age))
             })
-            .filter(|(key, entry, _)| !entry.hidden && !is_done(key, entry));
+            .filter(|(key, entry, age)| !entry.hidden && !is_done(key, *age))
+            .map(|(key, entry, age)| (key, entry, age == 0));
         let listed: Vec<_> = entries.by_ref().take(self.page_entries).collect();
         let mut page = VersionPage::default();
         for (key, entry, is_latest) in listed.iter().rev() {
@@ -510,12 +511,11 @@ impl ReadStore for MemoryStore {
     }
 }
 
-/// Whether a version is listed behind the one at which a page ended: versions of a key come newest first.
-fn comes_after(state: &State, key: &ObjectKey, entry: &Entry, after: &ListCursor) -> bool {
+/// Returns how many versions of its key are newer than the one at which a page ended: versions of a key come newest first.
+fn age_of_last(state: &State, after: &ListCursor) -> Option<usize> {
     let ended = after.version_id.as_deref();
-    let versions = state.entries.get(key).into_iter().flatten().rev();
-    let mut behind = versions.skip_while(|each| Some(each.version_id.as_str()) != ended).skip(1);
-    behind.any(|each| each.version_id == entry.version_id)
+    let mut versions = state.entries.get(after.key.as_str())?.iter().rev();
+    versions.position(|each| Some(each.version_id.as_str()) == ended)
 }
 
 impl VersionPage {

@@ -12,7 +12,11 @@ use stonekeep_format::{
 use stonekeep_store::{DeleteMarker, KeyVersions, ObjectVersion, ReadStore, StoreError, list_keys};
 
 use super::{Alarm, AlarmKind, WatchError, alarm::Alarms};
-use crate::{finding::FindingKind, lifecycle::ATTEMPT_DAYS, repository::Repository};
+use crate::{
+    finding::FindingKind,
+    lifecycle::ATTEMPT_DAYS,
+    repository::{ABSENT_MAX, Repository},
+};
 
 /// The days that are counted (8): the last one, and the seven that it is compared with.
 const DAYS: usize = 8;
@@ -96,15 +100,13 @@ impl Sweep {
             // What `prove` puts there it attacks and judges itself.
             Some(Place::Canary(..)) => {}
             Some(Place::Genesis(n)) => {
+                // What lies there, or where a reader would look for the next, the audit names.
                 let is_main = store.bucket() == repository.stores.main().bucket();
-                let at = usize::try_from(n).ok().and_then(|n| n.checked_sub(1));
-                let of_line = at.and_then(|at| repository.line.get(at)).filter(|_| is_main);
-                let Some(genesis) = of_line else {
+                if is_main && n <= repository.genesis.n.saturating_add(ABSENT_MAX) {
+                    markers(found, |_| TimeDelta::MAX, alarms);
+                } else {
                     foreign(key, found, alarms);
-                    return Ok(());
-                };
-                self.resent(store, &genesis.version, found, alarms).await?;
-                markers(found, |_| TimeDelta::MAX, alarms);
+                }
             }
             Some(Place::Segment(class, ..)) => {
                 // Its key was made for one PUT.
