@@ -36,7 +36,7 @@ pub(super) async fn judge(
         let records = records(&**store).await.map_err(failed)?;
         match read(repository, &**store, records).await {
             Ok(found) => {
-                newest = newest.into_iter().chain(found).max_by_key(|each| each.written_at)
+                newest = newest.into_iter().chain(found).max_by_key(|each| each.written_at);
             }
             Err(StoreError::Denied { .. }) => {
                 notes.push("the records of `stonekeepd prove` may not be read".to_owned());
