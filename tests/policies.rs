@@ -151,8 +151,10 @@ fn nobody_deletes_but_the_provisioner_his_canaries() {
         assert_eq!(delete(&path), 403, "{path}");
         assert_eq!(delete(key), 403, "a marker on {key}");
     }
-    let canary = version_of(&installation, "canary");
+    let versions = installation.versions();
+    let ours = versions.iter().find(|(key, _)| key == "stonekeep/canary/1").expect("put");
     assert_eq!(delete("/stonekeep/canary/1"), 204, "a marker");
+    let canary = format!("/{}?versionId={}", ours.0, ours.1);
     assert_eq!(delete(&canary), 204, "it has no lock");
 }
 

@@ -1,6 +1,10 @@
 //! `stonekeepd prove`.
 
-use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use serde::Serialize;
 use stonekeep_config::{DaemonConfig, Environment, RepositoryConfig};
@@ -52,7 +56,7 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     let shared = Shared::read(config, environment)?;
     let metrics = ProveMetrics::new();
-    let mut worst = 0;
+    let mut codes = BTreeSet::new();
     let mut document = Document { repositories: Vec::new() };
     for of in config.repositories() {
         let repository = of.name.clone();
@@ -63,7 +67,7 @@ pub(crate) async fn run(
         };
         document.repositories.push(match one(&shared, of, options.lasting, &context).await {
             Ok(prove) => {
-                worst = worst.max(prove.kind().map_or(0, ErrorKind::exit_code));
+                codes.insert(prove.kind().map_or(0, ErrorKind::exit_code));
                 metrics.record(&repository, &prove);
                 if !options.json {
                     tell(&repository, &prove)?;
@@ -72,7 +76,7 @@ pub(crate) async fn run(
             }
             Err(failure) => {
                 failure.print(options.json);
-                worst = worst.max(failure.kind().exit_code());
+                codes.insert(failure.kind().exit_code());
                 Outcome::Failed { repository, error: failure.to_report() }
             }
         });
@@ -83,7 +87,10 @@ pub(crate) async fn run(
     if options.json {
         output::document(&document).map_err(Failure::Output)?;
     }
-    Ok(ExitCode::from(worst))
+    // An attack that succeeded is not to be tried again later, whatever became of another repository.
+    let corrupt = ErrorKind::Corrupt.exit_code();
+    let worst = if codes.contains(&corrupt) { Some(corrupt) } else { codes.pop_last() };
+    Ok(ExitCode::from(worst.unwrap_or(0)))
 }
 
 async fn one(

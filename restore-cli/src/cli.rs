@@ -154,6 +154,9 @@ pub(crate) struct RotateArgs {
     /// Believe a withdrawn signer only until TIME, such as 2026-11-21T10:15:00Z: when its host was taken over [default: now]
     #[arg(long, value_name = "TIME", value_parser = crate::rotate::instant)]
     pub(crate) withdrawn_from: Option<DateTime<Utc>>,
+    /// Sign how the buckets are configured, although that is not what was signed before
+    #[arg(long)]
+    pub(crate) accept_configuration: bool,
     /// Write a copy of the new genesis to DIR [default: beside the daemon's configuration]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, process::ExitCode};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use stonekeep_config::{DaemonConfig, file};
-use stonekeep_engine::rotate::{RotatePlan, RotateReport, rotate};
+use stonekeep_engine::rotate::{RotatePlan, RotateReport, known, rotate};
 use stonekeep_process::output;
 
 use crate::{
@@ -37,24 +37,28 @@ pub(crate) fn run(session: &Session<'_>, args: &RotateArgs) -> Result<ExitCode, 
         recipients: daemon.recipients().to_vec(),
         tiers: daemon.tiers(),
         withdrawn_from: args.withdrawn_from,
+        accept_configuration: args.accept_configuration,
         owner: trust,
     };
     if let Some(path) = &args.credentials_file {
         file::open_private(path, session.environment)?;
     }
-    let rotated = session.block_on(async |context, _| {
-        let known = session.open(&config, &context).await?;
-        let buckets = open_buckets(repository, args.credentials_file.as_deref()).await?;
-        let sign = |namespace, message: &[u8]| owner.sign(namespace, message);
-        let rotated = rotate(&plan, &known, &buckets, &sign, &context).await;
-        rotated.map_err(|source| Failure::Rotate(Box::new(source)))
-    })?;
-    let n = rotated.genesis_key.as_str().replace('/', "-");
     let directory = beside(args.out.as_deref(), &args.daemon_config);
-    let directory = fs::canonicalize(directory)
-        .map_err(|source| Failure::Write { path: directory.to_owned(), source })?;
-    let copy = directory.join(format!("{}.{n}", repository.name));
-    let file = Staged::prepare(copy, &rotated.genesis)?.write()?;
+    let unwritable = |source| Failure::Write { path: directory.to_owned(), source };
+    let directory = fs::canonicalize(directory).map_err(unwritable)?;
+    let (rotated, file) = session.block_on(async |context, _| {
+        let failed = |source| Failure::Rotate(Box::new(source));
+        let buckets = open_buckets(repository, args.credentials_file.as_deref()).await?;
+        let known = known(&buckets, &plan.owner, &context).await.map_err(failed)?;
+        let n = known.genesis.n + 1;
+        let copy = directory.join(format!("{}.genesis-{n}", repository.name));
+        // Whether it can be written is found out before anything happens in the bucket.
+        Staged::prepare(copy.clone(), "")?;
+        let sign = |namespace, message: &[u8]| owner.sign(namespace, message);
+        let rotated = rotate(&plan, &known, &buckets, &sign, &context).await.map_err(failed)?;
+        let file = Staged::prepare(copy, &rotated.genesis)?.write()?;
+        Ok((rotated, file))
+    })?;
     let document = Document { rotated, file };
     output::result(session.json, &document, || lines(&document)).map_err(Failure::Output)?;
     Ok(ExitCode::SUCCESS)

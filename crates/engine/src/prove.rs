@@ -136,6 +136,8 @@ impl ProveError {
 enum Rule {
     /// It must be refused for want of a right.
     Forbidden,
+    /// The same, of a request that can take effect nowhere: what an authorised caller is told, and nobody, is compared with.
+    Oracle,
     /// The same; the server may also say that the request means nothing.
     Meaningless,
     /// The state of the bucket refuses it to those who have the right: hearing of the state is having it.
@@ -196,19 +198,23 @@ impl Siege<'_> {
             (Rule::Limit, Reaction::Stopped) => {
                 (Verdict::Lacking, "stopped for another reason than a missing right")
             }
-            (Rule::Forbidden | Rule::Meaningless | Rule::OfState, Reaction::Done) => {
-                (Verdict::Fail, "IT SUCCEEDED")
-            }
+            (
+                Rule::Forbidden | Rule::Oracle | Rule::Meaningless | Rule::OfState,
+                Reaction::Done,
+            ) => (Verdict::Fail, "IT SUCCEEDED"),
             (Rule::OfState, Reaction::Stopped) => (
                 Verdict::Fail,
                 "only the bucket's state stood in the way: this credential has the right; is it an administrator's?",
             ),
-            (Rule::Forbidden, Reaction::Denied) if authorised == Some(answer.answer.status) => (
+            (Rule::Oracle, Reaction::Denied) if authorised == Some(answer.answer.status) => (
                 Verdict::Lacking,
                 "the server says so to an authorised caller, too: it tells nothing",
             ),
-            (Rule::Forbidden, Reaction::Denied) => (Verdict::Pass, "refused"),
-            (Rule::Forbidden, Reaction::Stopped) => self.stopped(probe, &answer, canary).await,
+            (Rule::Forbidden | Rule::Oracle, Reaction::Denied) => (Verdict::Pass, "refused"),
+            (Rule::Forbidden, Reaction::Stopped) => {
+                (Verdict::Inconclusive, "not a refusal for want of a right")
+            }
+            (Rule::Oracle, Reaction::Stopped) => self.stopped(probe, &answer, canary).await,
         };
         self.say(probe.id, probe.what, verdict, format!("{answer}: {note}"));
         verdict
@@ -223,6 +229,9 @@ impl Siege<'_> {
         canary: &Canary,
     ) -> (Verdict, &'static str) {
         let control = self.store.attack(probe.attack, canary, false).await;
+        if control.reaction == Reaction::Done {
+            return (Verdict::Fail, "ANYBODY MAY, without a credential");
+        }
         if control.reaction == Reaction::Stopped && control.answer.status == answer.answer.status {
             return (Verdict::Lacking, "the server says so to anybody: it tells nothing");
         }
@@ -413,7 +422,7 @@ async fn each(
 /// The requests that can take effect nowhere, whoever sends them: an authorised caller is told what is wrong with them.
 const ORACLES: [Probe; 8] = {
     const fn oracle(id: &'static str, what: &'static str, attack: Attack) -> Probe {
-        Probe { id, what, attack, rule: Rule::Forbidden }
+        Probe { id, what, attack, rule: Rule::Oracle }
     }
     [
         oracle("O1", "Set lifecycle rules", Attack::Lifecycle),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use stonekeep_format::{
     ErrorKind,
     genesis::{Genesis, LockBy},
-    ids::{BucketName, Digest},
+    ids::{BucketName, Digest, RepositoryId},
     key::ObjectKey,
     signature::{Found, SignatureError, SignedDocument, Trust, split, verify_document},
 };
@@ -193,7 +193,9 @@ async fn find_genesis(
     for n in 1.. {
         let key = ObjectKey::genesis(n);
         let versions = list_key(store, &key).await.map_err(failed)?.versions;
-        let verified = oldest_genesis(store, &key, &versions, owner).await.map_err(failed)?;
+        let first = found.values().next().map(|(genesis, _)| genesis.repository);
+        let verified = oldest_genesis(store, &key, &versions, (owner, first)).await;
+        let verified = verified.map_err(failed)?;
         let ignored = verified.planted.len() + verified.unreadable.len() + verified.too_long.len();
         if ignored > 0 {
             context.warn(format!("ignored {ignored} older versions of {key}: not the owner's"));
@@ -251,14 +253,16 @@ fn line(
     Ok((last, line))
 }
 
+/// A successor is of the first one's repository: the owner may have several, and whoever may write here can copy what he signed
+/// for another one.
 async fn oldest_genesis(
     store: &dyn ReadStore,
     key: &ObjectKey,
     versions: &[ObjectVersion],
-    owner: &Trust,
+    (owner, repository): (&Trust, Option<RepositoryId>),
 ) -> Result<Verified<(Genesis, Digest), SignatureError>, StoreError> {
     let verify = |bytes: &[u8]| {
-        let genesis = verify_document::<Genesis>(bytes, Found { key, repository: None }, owner)?;
+        let genesis = verify_document::<Genesis>(bytes, Found { key, repository }, owner)?;
         Ok((genesis, Digest::of(bytes)))
     };
     oldest_verified(store, versions, Genesis::BYTES_MAX, verify).await

@@ -52,10 +52,11 @@ impl ObjectKey {
     }
 
     /// Returns the key of what `prove` puts in one of its runs: a canary, or the `record` of the run. A name is of 1 to 40
-    /// lower-case letters, digits and hyphens; anything else becomes a hyphen.
+    /// lower-case letters, digits and hyphens; capitals are made small, and anything else a hyphen.
     #[must_use]
     pub fn canary(run: &SnapshotId, name: &str) -> Self {
         let tame = |c: char| if is_canary(c) { c } else { '-' };
+        let name = name.to_ascii_lowercase();
         let name: String = name.chars().take(CANARY_NAME_MAX).map(tame).collect();
         Self(format!("canary/{run}/{name}"))
     }

@@ -59,7 +59,9 @@ pub enum Planting {
     EventHold(Lock),
     /// Under a key of the key management service that is not ours.
     ForeignKey(Lock),
-    /// Outside what the writer may write to: under `canary-outside/`.
+    /// Outside the folders of a writer: under `canary-outside/`.
+    Beside(Lock),
+    /// Outside the repository's prefix, where it has one.
     Outside(Lock),
 }
 
@@ -75,6 +77,7 @@ impl Planting {
             | Self::LegalHold(lock)
             | Self::EventHold(lock)
             | Self::ForeignKey(lock)
+            | Self::Beside(lock)
             | Self::Outside(lock) => *lock,
         }
     }
@@ -176,9 +179,7 @@ impl ProbeAnswer {
         let reaction = match answer.status {
             200..=299 if answer.code.is_empty() => Reaction::Done,
             // The call for many objects succeeds, and says of each why not.
-            200..=299 if is_denial(&answer.code) => Reaction::Denied,
-            403 if is_about_the_credential(&answer.code) => Reaction::Unclear,
-            403 => Reaction::Denied,
+            200..=299 | 403 if is_denial(&answer.code) => Reaction::Denied,
             400 | 404 | 405 | 409 | 411 | 412 => Reaction::Stopped,
             _ => Reaction::Unclear,
         };
@@ -202,23 +203,10 @@ impl fmt::Display for ProbeAnswer {
     }
 }
 
+/// The words of an S3 server that refuses for want of a right, or because of a lock. Any other 403 is none: a proxy's page, a
+/// quota, a credential that nobody knows, with which nothing was tried at all.
 fn is_denial(code: &str) -> bool {
-    matches!(code, "AccessDenied" | "AccessForbidden" | "ObjectLocked" | "InvalidObjectState")
-}
-
-/// Not "may not", but "who are you": nothing was tried at all.
-fn is_about_the_credential(code: &str) -> bool {
-    matches!(
-        code,
-        "InvalidAccessKeyId"
-            | "SignatureDoesNotMatch"
-            | "ExpiredToken"
-            | "InvalidToken"
-            | "RequestTimeTooSkewed"
-            | "RequestExpired"
-            | "AuthFailure"
-            | "NotSignedUp"
-    )
+    matches!(code, "AccessDenied" | "AccessForbidden" | "ObjectLocked")
 }
 
 /// A repository that can be attacked: what `prove` holds, and nobody else.
@@ -253,9 +241,10 @@ mod tests {
     #[test]
     fn nothing_but_a_denial_is_one() {
         assert_eq!(reaction(403, "AccessDenied"), Reaction::Denied);
-        assert_eq!(reaction(403, ""), Reaction::Denied);
         assert_eq!(reaction(200, "AccessDenied"), Reaction::Denied);
         for (status, code) in [
+            (403, ""),
+            (403, "QuotaExceeded"),
             (403, "SignatureDoesNotMatch"),
             (403, "RequestTimeTooSkewed"),
             (500, "InternalError"),

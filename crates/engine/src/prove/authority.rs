@@ -65,7 +65,8 @@ impl Siege<'_> {
         self.all(&deletes(), &canary).await;
         self.all(&self.relocks(&canary, lock).await, &canary).await;
         // A bucket that holds no locked version might really be deleted.
-        let goes_on = if is_locked {
+        let (still, _) = self.read_back(&canary, lock).await;
+        let goes_on = if is_locked && still == Verdict::Pass {
             self.all(&OF_STATE, &canary).await
         } else {
             self.skip(&OF_STATE, "without a locked canary in the bucket");
@@ -162,7 +163,7 @@ impl Siege<'_> {
     async fn besides(&mut self, canary: &Canary, lock: Lock) {
         use Rule::{Forbidden, Limit};
         let attacks = [
-            probe("C1", "Hide a canary behind a delete marker", Attack::Hide, Forbidden),
+            probe("C1", "Hide a canary behind a delete marker", Attack::Hide, Limit),
             probe("C2a", "Put over a canary", Attack::Overwrite { conditional: false }, Limit),
             probe("C4", "Set a legal hold", Attack::Hold, Forbidden),
             probe("C6b", "Let everybody read a canary", Attack::Publish, Forbidden),
@@ -177,11 +178,13 @@ impl Siege<'_> {
             Verdict::Lacking,
         )
         .await;
+        self.plant_as("C6a", "Put outside the repository", Planting::Outside(lock), Verdict::Fail)
+            .await;
         self.plant_as(
-            "C6a",
-            "Put outside the writer's prefixes",
-            Planting::Outside(lock),
-            Verdict::Fail,
+            "C6c",
+            "Put outside the writer's folders",
+            Planting::Beside(lock),
+            Verdict::Lacking,
         )
         .await;
         self.plant_as(

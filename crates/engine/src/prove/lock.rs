@@ -57,18 +57,19 @@ pub async fn calibrate(
     };
     let calibration = siege.calibrate(&canary).await;
     siege.unchanged(&before).await?;
-    match siege.lines.last() {
-        Some(line) if line.verdict == Verdict::Fail => {
-            Err(ProveError::Changed { detail: line.detail.clone() })
+    match siege.lines.iter().find(|line| line.verdict == Verdict::Fail) {
+        Some(line) => {
+            let detail = format!("{}: {}", line.what, line.detail);
+            Err(ProveError::Changed { detail })
         }
-        _ => Ok(calibration),
+        None => Ok(calibration),
     }
 }
 
 impl Siege<'_> {
     async fn lock_proof(&mut self, context: &Context) -> Result<BTreeMap<String, u16>, ProveError> {
         let before = facts(self.store).await?;
-        let short = Lock { retain_until: self.at + SHORT_LOCK, ..self.canary_lock() };
+        let short = Lock { retain_until: self.now().await? + SHORT_LOCK, ..self.canary_lock() };
         let what = "Put under a lock of seconds";
         let ending = self.plant_locked("L0", what, Planting::NamedLock(short)).await;
         let may_delete = match ending {
@@ -108,8 +109,10 @@ impl Siege<'_> {
     ) -> Result<bool, ProveError> {
         let attack = Attack::DeleteVersion { bypass: false };
         let early = self.store.attack(attack, canary, true).await;
+        let has_ended = self.now().await? > lock.retain_until;
         let (verdict, note) = match early.reaction {
             Reaction::Denied => (Verdict::Pass, "refused"),
+            Reaction::Done if has_ended => (Verdict::Inconclusive, "too late: its lock has ended"),
             Reaction::Done => (Verdict::Fail, "IT SUCCEEDED BEFORE THE LOCK ENDED"),
             _ => (Verdict::Inconclusive, "tells nothing"),
         };
@@ -183,7 +186,7 @@ impl Siege<'_> {
     /// Notes what an authorised caller is answered where a request cannot take effect: the writer must be answered otherwise.
     async fn calibrate(&mut self, canary: &Canary) -> BTreeMap<String, u16> {
         let mut calibration = BTreeMap::new();
-        for probe in ORACLES {
+        for (at, probe) in ORACLES.into_iter().enumerate() {
             let answer = self.store.attack(probe.attack, canary, true).await;
             let (verdict, note) = match answer.reaction {
                 Reaction::Stopped => {
@@ -192,13 +195,18 @@ impl Siege<'_> {
                 Reaction::Denied => {
                     (Verdict::Skipped, "this credential may not: nothing to compare with")
                 }
-                Reaction::Done => (Verdict::Lacking, "the server took what means nothing"),
+                Reaction::Done => (Verdict::Fail, "THE SERVER TOOK WHAT MEANS NOTHING"),
                 Reaction::Unclear => (Verdict::Skipped, "tells nothing"),
             };
-            if answer.reaction == Reaction::Stopped {
+            // What refuses everybody tells nothing of anybody.
+            if matches!(answer.reaction, Reaction::Stopped | Reaction::Denied) {
                 calibration.insert(probe.id.to_owned(), answer.answer.status);
             }
             self.say(probe.id, probe.what, verdict, format!("{answer}: {note}"));
+            if verdict == Verdict::Fail {
+                self.skip(&ORACLES[at + 1..], "after a server that takes what means nothing");
+                break;
+            }
         }
         calibration
     }

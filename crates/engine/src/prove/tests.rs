@@ -64,7 +64,7 @@ async fn a_writer_with_the_least_rights_passes_and_what_the_server_lacks_is_name
 #[tokio::test]
 async fn each_right_too_many_fails_its_own_probes() {
     for (right, probes) in [
-        (Right::Delete, vec!["S0", "C1"]),
+        (Right::Delete, vec!["S0"]),
         (Right::Hold, vec!["C4"]),
         (Right::Publish, vec!["C6b"]),
         (Right::PutAnywhere, vec!["C6a"]),
@@ -99,6 +99,9 @@ async fn an_oracle_is_judged_by_what_an_authorised_caller_was_told() {
         siege.lines.remove(0).verdict
     };
     assert_eq!(siege(BTreeMap::new()).await, Verdict::Inconclusive);
+    // What is refused to everybody says nothing of this one.
+    let blind = world.lock(world.writer()).await.calibration;
+    assert_eq!(blind.get("O1"), Some(&403));
     assert_eq!(siege(calibration).await, Verdict::Fail);
 }
 
@@ -136,6 +139,15 @@ async fn a_bucket_that_names_the_locks_is_attacked_the_same() {
     assert_eq!(of(&report, Verdict::Fail), [""; 0], "{report:#?}");
     let of_locks = report.probes.iter().find(|line| line.id == "C3a").expect("tried");
     assert_eq!(of_locks.verdict, Verdict::Pass, "it may name no lock of its own");
+}
+
+#[tokio::test]
+async fn a_right_that_is_refused_to_an_authorised_caller_is_not_proved() {
+    let world = World::new();
+    let calibration = world.lock(world.writer()).await.calibration;
+    let plan = ProvePlan { calibration, ..plan(world.writer()) };
+    let report = authority(&plan, &world.context).await.expect("it answers");
+    assert!(of(&report, Verdict::Lacking).contains(&"O1"), "{report:#?}");
 }
 
 #[tokio::test]

@@ -97,12 +97,13 @@ impl World {
             recipients: self.recipients.clone(),
             tiers: tiers(),
             withdrawn_from: None,
+            accept_configuration: false,
             owner: trust(&self.owner),
         }
     }
 
     async fn rotate(&self, plan: &RotatePlan, by: &Signer) -> Result<RotateReport, RotateError> {
-        let known = self.open().await.expect("a repository");
+        let known = known(&self.buckets(), &trust(&self.owner), &self.context).await?;
         let sign = |namespace, message: &[u8]| self.sign(by, namespace, message);
         rotate(plan, &known, &self.buckets(), &sign, &self.context).await
     }
@@ -134,6 +135,53 @@ async fn a_signer_can_be_withdrawn_from_the_hour_of_its_theft() {
     let known = world.open().await.expect("a line of two");
     let may = |at| known.trust.allows_signer(&world.signer, Namespace::Manifest, at);
     assert!(may(stolen - TimeDelta::seconds(1)) && !may(stolen));
+}
+
+#[tokio::test]
+async fn a_theft_that_was_earlier_than_thought_is_dated_again() {
+    let world = World::new().await;
+    world.clock.set(world.clock.now() + TimeDelta::hours(9));
+    let next = key();
+    world.rotate(&world.plan(&next), &world.owner).await.expect("signed");
+    let stolen = world.clock.now() - TimeDelta::hours(4);
+    world.clock.set(world.clock.now() + TimeDelta::hours(1));
+    let plan = RotatePlan { withdrawn_from: Some(stolen), ..world.plan(&next) };
+    world.rotate(&plan, &world.owner).await.expect("signed");
+    let known = world.open().await.expect("opened");
+    let may = |signer, at| known.trust.allows_signer(signer, Namespace::Manifest, at);
+    assert!(!may(&world.signer, stolen) && may(&world.signer, stolen - TimeDelta::seconds(1)));
+    assert!(may(&next, world.clock.now()));
+    // Another one that is withdrawn later does not move it.
+    world.clock.set(world.clock.now() + TimeDelta::hours(1));
+    world.rotate(&world.plan(&key()), &world.owner).await.expect("signed");
+    let known = world.open().await.expect("opened");
+    let may = |at| known.trust.allows_signer(&world.signer, Namespace::Manifest, at);
+    assert!(!may(stolen) && may(stolen - TimeDelta::seconds(1)));
+}
+
+/// One owner has several repositories, and a thief copies what he signed for one into another.
+#[tokio::test]
+async fn a_successor_of_another_repository_is_nobodys_here() {
+    let (world, mut other) = (World::new().await, World::new().await);
+    // The other one's owner is the same.
+    other.store =
+        MemoryStore::absent("other".parse().expect("a bucket"), Arc::clone(&other.clock) as _);
+    other.owner = world.owner.clone();
+    let plan = InitPlan {
+        signer_public_lines: vec![other.signer.public_line().expect("a line")],
+        recipients: other.recipients.clone(),
+        tiers: tiers(),
+        policies: BTreeMap::new(),
+        lock_mode: LockMode::Compliance,
+        owner: trust(&other.owner),
+    };
+    let sign = |namespace, message: &[u8]| other.sign(&other.owner, namespace, message);
+    init(&plan, &other.buckets(), &sign, &other.context).await.expect("made");
+    let report = other.rotate(&other.plan(&key()), &other.owner).await.expect("signed");
+    world.store.plant(&report.genesis_key, Bytes::from(report.genesis));
+    assert_eq!(world.open().await.expect("opened").genesis.n, 1);
+    world.rotate(&world.plan(&key()), &world.owner).await.expect("signed");
+    assert_eq!(world.open().await.expect("opened").genesis.n, 2);
 }
 
 #[tokio::test]
@@ -197,12 +245,25 @@ async fn a_fingerprint_is_enough_to_read() {
 async fn what_a_bucket_is_expected_to_be_is_signed() {
     let world = World::new().await;
     let known = world.open().await.expect("opened");
-    let expected = &known.genesis.expected[stonekeep_store::ReadStore::bucket(&world.store)];
+    let expected = &known.genesis.expected[ReadStore::bucket(&world.store)];
     assert_eq!(expected["versioning"], "Enabled");
     assert_eq!(known.genesis.calibration.get("O1"), Some(&400));
     world.store.put_policy("{}").await.expect("put");
-    world.rotate(&world.plan(&world.signer), &world.owner).await.expect("signed anew");
-    // A credential that may not configure has nothing to compare with.
-    let blind = world.store.without(&[Right::Configure]);
-    assert!(crate::prove::calibrate(&blind, LockMode::Compliance).await.expect("asked").is_empty());
+    // Somebody has changed it, and nobody signs that without a word.
+    let plan = world.plan(&key());
+    let refused = world.rotate(&plan, &world.owner).await;
+    assert!(
+        matches!(&refused, Err(RotateError::Configured(what)) if what[0].contains("policy")),
+        "{refused:?}"
+    );
+    let plan = RotatePlan { accept_configuration: true, ..plan };
+    world.rotate(&plan, &world.owner).await.expect("signed anew");
+    let signed = world.open().await.expect("opened").genesis.expected;
+    assert_eq!(signed[ReadStore::bucket(&world.store)]["policy"], "{}");
+    // A credential that may read less does not unsign what was read.
+    let known = world.open().await.expect("opened");
+    let mut buckets = world.buckets();
+    buckets.main = Arc::new(world.store.without(&[Right::ReadBucket]));
+    let kept = configuration(&world.plan(&world.signer), &known.genesis, &buckets).await;
+    assert_eq!(kept.expect("read"), known.genesis.expected);
 }

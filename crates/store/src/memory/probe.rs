@@ -43,7 +43,7 @@ impl ProbeStore for MemoryStore {
                 self.needs(Right::Put)?;
                 return Err(answer(400, "KMS.NotFoundException"));
             }
-            Planting::Outside(_) => {
+            Planting::Beside(_) | Planting::Outside(_) => {
                 self.needs(Right::PutAnywhere)?;
                 key = ObjectKey::canary(run, "outside");
             }

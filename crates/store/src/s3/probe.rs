@@ -120,6 +120,11 @@ fn retention(lock: Lock) -> String {
     )
 }
 
+/// Encodes what stands in XML.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 /// Encodes what stands in a query.
 fn percent(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
@@ -146,7 +151,7 @@ impl ProbeStore for S3Probe {
         planting: Planting,
     ) -> Result<Canary, ProbeAnswer> {
         let key = match planting {
-            Planting::Outside(_) => outside(run),
+            Planting::Beside(_) | Planting::Outside(_) => beside(run),
             _ => ObjectKey::canary(run, name),
         };
         let lock = planting.lock();
@@ -159,7 +164,11 @@ impl ProbeStore for S3Probe {
                 _ => self.lock_headers(lock),
             };
             headers.extend(own_headers(planting));
-            let (key, body) = (self.store.full_key(&key), SONG.to_owned());
+            let full_key = match (planting, self.store.prefix.trim_end_matches('/')) {
+                (Planting::Outside(_), prefix) if !prefix.is_empty() => format!("{prefix}-{key}"),
+                _ => self.store.full_key(&key),
+            };
+            let (key, body) = (full_key, SONG.to_owned());
             let put = Request { method: "PUT", key, query: String::new(), headers, body };
             self.succeed(&put).await?
         };
@@ -177,7 +186,7 @@ impl ProbeStore for S3Probe {
     }
 }
 
-fn outside(run: &SnapshotId) -> ObjectKey {
+fn beside(run: &SnapshotId) -> ObjectKey {
     format!("canary-outside/{run}").parse().expect("an id makes a short key")
 }
 
@@ -226,6 +235,8 @@ fn request(attack: Attack, key: &str, version: &VersionId, bucket: &BucketName) 
             bypassing(on_object("DELETE", format!("?{of_version}")), bypass)
         }
         Attack::DeleteMany { bypass } => {
+            // A version id is the server's word.
+            let version = escaped(version.as_str());
             let body = format!(
                 "<Delete xmlns=\"{NAMESPACE}\"><Object><Key>{key}</Key><VersionId>{version}</VersionId></Object></Delete>"
             );
@@ -262,7 +273,7 @@ fn request(attack: Attack, key: &str, version: &VersionId, bucket: &BucketName) 
         Attack::ListVersions => on_bucket("GET", "?max-keys=1&versions=", ""),
         Attack::ForeignOwner => Request {
             headers: vec![("x-amz-expected-bucket-owner", "000000000000".to_owned())],
-            ..on_bucket("HEAD", "", "")
+            ..on_bucket("GET", "?location=", "")
         },
         Attack::SuspendVersioning => on_bucket("PUT", "?versioning=", &suspended()),
         Attack::DeleteBucket => on_bucket("DELETE", "", ""),
@@ -329,4 +340,23 @@ fn on_oracle(attack: Attack, bucket: &BucketName) -> Request {
     };
     let query = query.to_owned();
     Request { method: "PUT", key: String::new(), query, headers, body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_id_names_nothing_else() {
+        let key = "keep/canary/x/y";
+        let version = "v</VersionId></Object><Object><Key>keep/manifests/z</Key><VersionId>w&";
+        let version: VersionId = version.parse().unwrap();
+        let bucket: BucketName = "vault".parse().unwrap();
+        for bypass in [false, true] {
+            let request = request(Attack::DeleteMany { bypass }, key, &version, &bucket);
+            assert_eq!(request.body.matches("<Key>").count(), 1, "{}", request.body);
+            let one = super::request(Attack::DeleteVersion { bypass }, key, &version, &bucket);
+            assert_eq!((one.key.as_str(), one.query.contains('<')), (key, false));
+        }
+    }
 }
