@@ -11,7 +11,7 @@ use stonekeep_config::{DaemonConfig, Environment, RepositoryConfig};
 use stonekeep_engine::{
     Context,
     context::SystemClock,
-    prove::{ProvePlan, ProveReport, authority, put_record},
+    prove::{ProveError, ProvePlan, ProveReport, authority, put_record},
     repository::{Repository, RepositoryError},
     stores::Stores,
 };
@@ -118,7 +118,8 @@ async fn one(
         let put = put_record(&mut report, &plan, genesis.repository, &shared.signer).await;
         // What was found counts, recorded or not.
         if let Err(error) = put {
-            context.warn(format!("the record of this run could not be put: {error}"));
+            let message = FailureReport::new(&error, error.kind()).message;
+            context.warn(format!("this run is not recorded: {message}"));
         }
     }
     Ok(report)
@@ -148,7 +149,13 @@ async fn known(
     let stores = Stores::new(main, of_tiers);
     let known = match of.genesis()? {
         Some(copy) => Repository::pinned(copy.as_bytes(), stores, &shared.owner),
-        None => Repository::open(stores, &shared.owner, context).await,
+        None => tokio::select! {
+            opened = Repository::open(stores, &shared.owner, context) => opened,
+            () = context.cancel.cancelled() => {
+                let source = Box::new(ProveError::Cancelled);
+                return Err(Failure::Prove { repository, source });
+            }
+        },
     };
     match known {
         Ok(known) => Ok(Some(known)),

@@ -170,7 +170,12 @@ fn next(daemon: &DaemonConfig, allowed_signers: &Path) -> Vec<String> {
     next.push(
         "Keep the two age identities apart from each other and off the daemon's host.".to_owned(),
     );
-    next.push("On the daemon's host, run `stonekeepd check`, then `stonekeepd backup`.".to_owned());
+    next.push("Run `stonekeep prove --lock`: it shows that the bucket keeps its locks.".to_owned());
+    next.push(
+        "On the daemon's host, run `stonekeepd check`, `stonekeepd prove`, then `stonekeepd backup`."
+            .to_owned(),
+    );
+    next.push("On a third host, run `stonekeep watch` regularly.".to_owned());
     next
 }
 

@@ -79,6 +79,10 @@ pub async fn check(
             ),
         ),
         line("pg_dump", info.pg_dump_version.clone()),
+        line(
+            "rights",
+            "to write are not tried here, nor what is refused: `stonekeepd prove` does".to_owned(),
+        ),
     ];
     lines.extend(remarks);
     Ok(CheckReport { lines })

@@ -466,6 +466,12 @@ async fn newest(
         let none = if ahead.is_empty() { None } else { Some(label.to_string()) };
         return none.map_or(Ok(None), |label| Err(FindError::OnlyFuture(label)));
     };
+    if let Some(why) = &newest.manifest.suspicious {
+        let id = &newest.manifest.id;
+        context.warn(format!(
+            "the newest snapshot of {label}, {id}, is SUSPICIOUS ({why}): `stonekeep list` shows those before it"
+        ));
+    }
     // The history keeps it without its links.
     Ok(read_key(repository, &newest.manifest.key).await.map_err(Box::new)?)
 }

@@ -53,7 +53,7 @@ pub enum RepositoryError {
     },
     /// There are objects under `genesis/`, and none is signed by the owner.
     #[error(
-        "the genesis in bucket {bucket} is not signed by the owner key in allowed_signers_file ({fingerprints}): a foreign repository, or a planted genesis"
+        "the genesis in bucket {bucket} is not signed by the owner key that is believed here ({fingerprints}): a foreign repository, or a planted genesis"
     )]
     ForeignGenesis {
         /// The bucket.
@@ -198,7 +198,9 @@ async fn find_genesis(
         let verified = verified.map_err(failed)?;
         let ignored = verified.planted.len() + verified.unreadable.len() + verified.too_long.len();
         if ignored > 0 {
-            context.warn(format!("ignored {ignored} older versions of {key}: not the owner's"));
+            context.warn(format!(
+                "ignored versions of {key} that the owner has not signed: {ignored}"
+            ));
         }
         unsigned = unsigned.or(verified.planted.into_iter().next().map(|(_, why)| why));
         unreadable = unreadable.or(verified.unreadable.into_iter().next().map(|(_, why)| why));

@@ -15,7 +15,7 @@ use stonekeep_format::{
     ids::{BucketName, RepositoryId},
     key::ObjectKey,
     lock::{self, Lock},
-    signature::Trust,
+    signature::{Trust, fingerprint},
     tier::Tier,
 };
 use stonekeep_store::{ReadStore, see_locked};
@@ -80,6 +80,9 @@ pub enum RotateError {
     /// The repository cannot be read with the provisioner's credential.
     #[error(transparent)]
     Repository(Box<RepositoryError>),
+    /// Nobody is withdrawn from a time that is to come.
+    #[error("{} is still to come: until then the signer would be believed", .0.to_rfc3339())]
+    Early(DateTime<Utc>),
     /// Who names the locks cannot change.
     #[error(
         "the repository's locks are named by another than in the daemon's configuration: that cannot change; make a new repository with `stonekeep init`"
@@ -99,6 +102,7 @@ impl RotateError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Unchanged { .. } | Self::Configured(_) => ErrorKind::Conflict,
+            Self::Early(_) => ErrorKind::Usage,
             Self::Repository(source) => source.kind(),
             Self::LockBy | Self::Recipients(_) => ErrorKind::Config,
             Self::Genesis(source) => source.kind(),
@@ -142,6 +146,9 @@ pub async fn rotate(
     let store = &*buckets.main;
     let now = store.server_time().await.map_err(failed("read the storage server's clock"))?;
     lock::check_skew(context.clock.now(), now).map_err(InitError::Lock)?;
+    if let Some(early) = plan.withdrawn_from.filter(|from| *from > now) {
+        return Err(RotateError::Early(early));
+    }
     let mut next = successor(plan, repository, buckets, now)?;
     next.expected = configuration(plan, before, buckets).await?;
     // What was asked once is known, though this credential be told less.
@@ -248,7 +255,7 @@ fn signers(plan: &RotatePlan, before: &Genesis, now: DateTime<Utc>) -> Vec<Genes
 fn changes(before: &Genesis, next: &Genesis) -> Vec<String> {
     let mut changes = Vec::new();
     for signer in next.signers.iter().filter(|each| !before.signers.contains(each)) {
-        let key = &signer.public_key;
+        let key = fingerprint(&signer.public_key).unwrap_or_else(|_| signer.public_key.clone());
         changes.push(match signer.valid_until {
             None => format!("may sign from now on: {key}"),
             Some(until) => format!("may sign no longer, from {}: {key}", until.to_rfc3339()),

@@ -419,6 +419,15 @@ pub fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     after_newline.then(|| bytes.split_at(at))
 }
 
+/// Returns `SHA256:…` of a public key, one line of OpenSSH text, as `ssh-keygen -l` prints it.
+///
+/// # Errors
+/// [`SignatureError::Key`] if the line is no public key.
+pub fn fingerprint(public_line: &str) -> Result<String, SignatureError> {
+    let key = public_key(public_line).map_err(SignatureError::Key)?;
+    Ok(key.fingerprint(HASH_OF_KEYS).to_string())
+}
+
 fn public_key(line: &str) -> Result<PublicKey, String> {
     PublicKey::from_openssh(line.trim()).map_err(|_| "not an OpenSSH public key".to_owned())
 }

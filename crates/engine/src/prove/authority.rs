@@ -231,7 +231,7 @@ impl Siege<'_> {
     /// Puts what no writer has to put; `lets` is what it comes to if the server lets it.
     async fn plant_as(&mut self, id: &str, what: &str, planting: Planting, lets: Verdict) {
         let (verdict, detail) = match self.store.plant(self.run, id, planting).await {
-            Ok(_) => (lets, "the server lets it".to_owned()),
+            Ok(canary) => (lets, format!("the server lets it; left behind: {}", canary.key())),
             Err(answer) => match answer.reaction {
                 Reaction::Denied => (Verdict::Pass, format!("{answer}: refused")),
                 Reaction::Stopped => (

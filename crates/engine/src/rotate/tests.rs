@@ -130,7 +130,11 @@ async fn a_signer_can_be_withdrawn_from_the_hour_of_its_theft() {
     let world = World::new().await;
     let stolen = world.clock.now() + TimeDelta::hours(5);
     world.clock.set(stolen + TimeDelta::hours(1));
-    let plan = RotatePlan { withdrawn_from: Some(stolen), ..world.plan(&key()) };
+    let early = stolen + TimeDelta::days(1);
+    let plan = RotatePlan { withdrawn_from: Some(early), ..world.plan(&key()) };
+    let refused = world.rotate(&plan, &world.owner).await;
+    assert!(matches!(refused, Err(RotateError::Early(at)) if at == early), "{refused:?}");
+    let plan = RotatePlan { withdrawn_from: Some(stolen), ..plan };
     world.rotate(&plan, &world.owner).await.expect("signed");
     let known = world.open().await.expect("a line of two");
     let may = |at| known.trust.allows_signer(&world.signer, Namespace::Manifest, at);
