@@ -18,6 +18,10 @@ pub const ABORT_DAYS: u32 = 2;
 /// Days after which `prove`'s canaries go (3 d): their locks, of two days at most, have ended then, and nobody misses them.
 const CANARY_DAYS: u32 = 3;
 
+/// Where they lie. The second is no folder of the writer's: `prove` tries to put there, and leaves some bytes where it can. Not
+/// one rule for both, which would take whatever else begins with `canary`.
+const CANARIES: [&str; 2] = ["canary", "canary-outside"];
+
 /// Returns the rules for locks of at most `cap`: one for each class of segments and of inventories, and one each for what has no
 /// class in its key: attempt records, which are locked for days, manifests, of which the longest lock decides, and canaries;
 /// and one for uploads in parts. A genesis never expires.
@@ -39,11 +43,11 @@ pub fn rules(cap: Duration, grace_days: u32) -> Vec<LifecycleRule> {
     let mut rules: Vec<LifecycleRule> = classes.flat_map(of_class).collect();
     rules.push(rule("stonekeep-attempts".to_owned(), "attempts/".to_owned(), ATTEMPT_DAYS));
     rules.push(rule("stonekeep-manifests".to_owned(), "manifests/".to_owned(), longest.days()));
-    rules.push(LifecycleRule {
-        id: "stonekeep-canary".to_owned(),
-        prefix: "canary/".to_owned(),
+    rules.extend(CANARIES.map(|folder| LifecycleRule {
+        id: format!("stonekeep-{folder}"),
+        prefix: format!("{folder}/"),
         action: LifecycleAction::Expire { days: CANARY_DAYS },
-    });
+    }));
     rules.push(LifecycleRule {
         id: "stonekeep-abort".to_owned(),
         prefix: String::new(),
@@ -80,5 +84,19 @@ mod tests {
             let covered = rules.iter().filter(|other| other.prefix.starts_with(&rule.prefix));
             assert_eq!(covered.count(), 1, "{}", rule.prefix);
         }
+    }
+
+    #[test]
+    fn what_prove_leaves_where_no_writer_may_put_goes_like_a_canary() {
+        let rules = rules(Duration::from_secs(86_400), GRACE_DAYS);
+        let of = |key: &str| {
+            let is_of =
+                |rule: &&LifecycleRule| !rule.prefix.is_empty() && key.starts_with(&rule.prefix);
+            rules.iter().filter(is_of).map(|rule| rule.action).collect::<Vec<_>>()
+        };
+        let expiry = [LifecycleAction::Expire { days: CANARY_DAYS }];
+        assert_eq!(of("canary-outside/01JD8Z0000000000000000000A"), expiry);
+        assert_eq!(of("canary/01JD8Z0000000000000000000A/C0"), expiry);
+        assert_eq!(of("canary-islands.jpg"), [], "what is not ours");
     }
 }

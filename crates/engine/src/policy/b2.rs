@@ -46,7 +46,7 @@ fn buckets(plan: &PolicyPlan) -> Vec<String> {
     plan.buckets.iter().flat_map(of).collect()
 }
 
-/// The rule of an upload in parts would cover the others' prefixes, which B2 refuses: each carries it.
+/// An upload in parts is given up by none: one rule for all of them would cover the others' prefixes, which B2 refuses.
 fn rule(rule: &LifecycleRule) -> Option<String> {
     let LifecycleAction::Expire { days } = rule.action else { return None };
     let rule = json!({
@@ -108,6 +108,7 @@ fn notes(plan: &PolicyPlan) -> Vec<String> {
         "Whoever has readFiles reads the segments, too, which are sealed. A writer that shall read nothing: --write-only, with state_dir and genesis_file.",
         "How long a lock may be cannot be limited, nor TLS or one PUT for each key be demanded: set a cap on storage in the account, and alerts.",
         "The provisioner's key has no deleteFiles and no bypassGovernance. For `stonekeep prove --lock` make a key with both for the prefix of canary/ alone, and delete it afterwards.",
+        "No rule gives up an upload in parts that nobody completes, for its prefix would be that of the others, too, which B2 refuses: no run makes any, but a stolen key may. Look for unfinished large files, and cancel them.",
         "Give no key writeKeys (it is the whole account), deleteFiles, bypassGovernance or writeFileLegalHolds. The master key does not work with S3.",
     ]
     .map(str::to_owned)

@@ -52,7 +52,15 @@ fn placeholder(provider: Provider, role: Role) -> String {
 
 fn spelled(provider: Provider, role: Role, text: &str) -> Result<String, PolicyError> {
     let (is_valid, expected) = match provider {
-        Provider::Aws => (is_arn(text), "an ARN, such as arn:aws:iam::123456789012:role/NAME"),
+        Provider::Aws => (
+            account_of(text).is_some_and(|account| !account.is_empty()),
+            "an ARN of IAM, such as arn:aws:iam::123456789012:role/NAME",
+        ),
+        // It looks at no partition: another spelling would be the same user.
+        Provider::Ceph if text.starts_with("arn:") => (
+            text.starts_with("arn:aws:") && account_of(text).is_some(),
+            "an ARN of IAM, such as arn:aws:iam::TENANT:user/NAME",
+        ),
         Provider::Ceph => {
             (is_name(text, "+=,.@_-/:$"), "the name of a user, TENANT$USER, or an ARN")
         }
@@ -62,6 +70,8 @@ fn spelled(provider: Provider, role: Role, text: &str) -> Result<String, PolicyE
         }
     };
     if !is_valid {
+        let takes_arns = matches!(provider, Provider::Aws | Provider::Ceph);
+        let expected = instead(text).filter(|_| takes_arns).unwrap_or(expected);
         return Err(PolicyError::Principal { role, text: text.to_owned(), expected });
     }
     Ok(match provider {
@@ -79,12 +89,32 @@ fn is_name(text: &str, also: &str) -> bool {
     (1..=100).contains(&text.len()) && text.chars().all(allowed)
 }
 
-fn is_arn(text: &str) -> bool {
-    // Six fields, of which S3 and IAM leave the region empty. 2048 bytes are the longest that AWS takes.
-    let fields = text.split(':').collect::<Vec<_>>();
+/// Returns the account of an ARN that names a role or a user of IAM and nothing else. A condition on `aws:PrincipalArn` sees the
+/// role of a session and never the session, so a session that shall be excepted from a denial never is; and the root of an
+/// account stands for everybody in it.
+fn account_of(arn: &str) -> Option<&str> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "+=,.@_-/:".contains(c);
-    text.len() <= 2048
-        && text.chars().all(allowed)
-        && matches!(fields[..], ["arn", _, "iam" | "sts", "", account, name]
-            if !account.is_empty() && (name.contains('/') || name == "root"))
+    // 2048 bytes are the longest that AWS takes.
+    if arn.len() > 2048 || !arn.chars().all(allowed) {
+        return None;
+    }
+    let fields = arn.split(':').collect::<Vec<_>>();
+    // Six fields, of which IAM leaves the region empty, and Ceph the account, too.
+    let ["arn", _, "iam", "", account, resource] = fields[..] else { return None };
+    let name = resource.strip_prefix("role/").or_else(|| resource.strip_prefix("user/"))?;
+    name.split('/').all(|part| !part.is_empty()).then_some(account)
+}
+
+/// What to give for an ARN that people have at hand.
+fn instead(text: &str) -> Option<&'static str> {
+    let fields = text.split(':').collect::<Vec<_>>();
+    match fields[..] {
+        ["arn", _, "sts", _, _, session] if session.starts_with("assumed-role/") => Some(
+            "not a session but its role: for arn:aws:sts::ACCOUNT:assumed-role/NAME/SESSION give arn:aws:iam::ACCOUNT:role/NAME, with the role's path if it has one (aws iam get-role --role-name NAME)",
+        ),
+        ["arn", .., "root"] => {
+            Some("not the root, which is everybody of the account, but one role or user of IAM")
+        }
+        _ => None,
+    }
 }

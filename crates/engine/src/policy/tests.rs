@@ -252,6 +252,45 @@ fn a_principal_is_spelled_as_the_provider_does_and_holds_no_wildcard() {
 }
 
 #[test]
+fn a_session_and_the_root_are_nobodys_principal() {
+    let refused = |provider, role, arn: &str| {
+        let made = policy(&with(per_object(provider), &[(role, arn)])).map(drop);
+        let error = made.expect_err(arn);
+        assert!(matches!(error, PolicyError::Principal { .. }), "{arn}: {error}");
+        error.to_string()
+    };
+    // As `aws sts get-caller-identity` prints it: no condition ever sees it, and NoDestroy would deny its own provisioner.
+    let session = "arn:aws:sts::123456789012:assumed-role/vault-owner/joe";
+    let root = "arn:aws:iam::123456789012:root";
+    for provider in [Provider::Aws, Provider::Ceph] {
+        for role in Role::ALL {
+            let said = refused(provider, role, session);
+            assert!(said.contains("give arn:aws:iam::ACCOUNT:role/NAME"), "{said}");
+            assert!(refused(provider, role, root).contains("not the root"));
+        }
+        for arn in [
+            "arn:aws:sts::123456789012:federated-user/joe",
+            "arn:aws:iam::123456789012:group/keepers",
+            "arn:aws:iam::123456789012:role/",
+            "arn:aws:iam::123456789012:role/a//b",
+            "arn:aws:s3:::bucket/key",
+            "arn:aws:iam::123456789012:user",
+        ] {
+            refused(provider, Role::Provisioner, arn);
+        }
+    }
+    refused(Provider::Ceph, Role::Writer, "arn:aws:iam::acme:root");
+    refused(Provider::Ceph, Role::Writer, "arn:aws-cn:iam::acme:user/joe");
+    refused(Provider::Aws, Role::Writer, "arn:aws:iam:::role/joe");
+    let with_path =
+        "arn:aws-cn:iam::123456789012:role/aws-reserved/sso.amazonaws.com/cn-north-1/keeper";
+    assert_eq!(policy(&with(per_object(Provider::Aws), &[(Role::Writer, with_path)])).err(), None);
+    let of_no_tenant = "arn:aws:iam:::user/joe";
+    let report = policy(&with(per_object(Provider::Ceph), &[(Role::Writer, of_no_tenant)]));
+    assert_eq!(report.err(), None);
+}
+
+#[test]
 fn what_is_still_to_be_replaced_is_said() {
     let says = |plan: &PolicyPlan| {
         let notes = made(plan).notes;

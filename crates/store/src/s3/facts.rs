@@ -1,5 +1,7 @@
 //! How the bucket is configured, read part by part.
 
+use std::fmt;
+
 use aws_sdk_s3::{
     config::http::HttpResponse,
     error::{ProvideErrorMetadata, SdkError},
@@ -12,7 +14,7 @@ use aws_sdk_s3::{
         get_bucket_versioning::GetBucketVersioningOutput,
         get_public_access_block::GetPublicAccessBlockOutput,
     },
-    types::LifecycleRule,
+    types::ReplicationRule,
 };
 use stonekeep_format::ids::Digest;
 
@@ -108,26 +110,23 @@ fn versioning(output: &GetBucketVersioningOutput) -> String {
     output.status().map_or_else(|| NONE.to_owned(), |status| status.as_str().to_owned())
 }
 
-/// One line for each rule, in the order of their names: servers may return them in another.
 fn lifecycle(output: &GetBucketLifecycleConfigurationOutput) -> String {
-    let mut rules: Vec<String> = output.rules().iter().map(lifecycle_rule).collect();
-    rules.sort_unstable();
-    if rules.is_empty() {
+    let (count, rules) = whole(output.rules());
+    let least = output.transition_default_minimum_object_size();
+    if count == 0 {
         NONE.to_owned()
     } else {
-        digested("rules", rules.len(), &rules.join("\n"))
+        digested("rules", count, &format!("{rules}\n{least:?}"))
     }
 }
 
-fn lifecycle_rule(rule: &LifecycleRule) -> String {
-    let prefix = rule.filter().and_then(|filter| filter.prefix()).unwrap_or_default();
-    let days = rule.expiration().and_then(|expiration| expiration.days());
-    let noncurrent = rule.noncurrent_version_expiration().and_then(|each| each.noncurrent_days());
-    let parts =
-        rule.abort_incomplete_multipart_upload().and_then(|each| each.days_after_initiation());
-    let transitions = rule.transitions().len() + rule.noncurrent_version_transitions().len();
-    let (id, status) = (rule.id().unwrap_or_default(), rule.status().as_str());
-    format!("{id} {status} {prefix} {days:?} {noncurrent:?} {parts:?} {transitions}")
+/// How many rules there are, and all that the SDK reads of each, one on a line: what is not in the text could be changed unseen.
+/// Sorted, for servers may return them in another order. Other versions of the SDK may spell them in another way, which a test
+/// tells: then every owner has to sign anew.
+fn whole<R: fmt::Debug>(rules: &[R]) -> (usize, String) {
+    let mut lines: Vec<String> = rules.iter().map(|rule| format!("{rule:?}")).collect();
+    lines.sort_unstable();
+    (lines.len(), lines.join("\n"))
 }
 
 /// Statements as JSON with sorted names: servers may print them in another way.
@@ -156,14 +155,18 @@ fn encryption(output: &GetBucketEncryptionOutput) -> String {
     texts.collect::<Vec<_>>().join(", ")
 }
 
+/// Where to, for people, and the digest of the whole.
 fn replication(output: &GetBucketReplicationOutput) -> String {
-    let rules = output.replication_configuration().map(|all| all.rules()).unwrap_or_default();
-    let texts = rules.iter().map(|rule| {
+    let Some(all) = output.replication_configuration() else { return NONE.to_owned() };
+    let (count, rules) = whole(all.rules());
+    let destination = |rule: &ReplicationRule| {
         let bucket = rule.destination().map(|destination| destination.bucket());
         format!("{} to {}", rule.status().as_str(), bucket.unwrap_or_default())
-    });
-    let texts = texts.collect::<Vec<_>>().join(", ");
-    if texts.is_empty() { NONE.to_owned() } else { texts }
+    };
+    let mut texts: Vec<String> = all.rules().iter().map(destination).collect();
+    texts.sort_unstable();
+    texts.push(digested("rules", count, &format!("{rules}\n{}", all.role())));
+    if count == 0 { NONE.to_owned() } else { texts.join(", ") }
 }
 
 fn public_access(output: &GetPublicAccessBlockOutput) -> String {
@@ -181,4 +184,161 @@ fn public_access(output: &GetPublicAccessBlockOutput) -> String {
 fn ownership(output: &GetBucketOwnershipControlsOutput) -> String {
     let rules = output.ownership_controls().map(|all| all.rules()).unwrap_or_default();
     rules.iter().map(|rule| rule.object_ownership().as_str()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::{
+        primitives::DateTime,
+        types::{
+            AbortIncompleteMultipartUpload, Destination, ExpirationStatus, LifecycleExpiration,
+            LifecycleRule, LifecycleRuleAndOperator, LifecycleRuleFilter,
+            NoncurrentVersionExpiration, NoncurrentVersionTransition, ReplicationConfiguration,
+            ReplicationRuleFilter, ReplicationRuleStatus, Tag, Transition, TransitionStorageClass,
+            builders::{
+                LifecycleRuleBuilder, LifecycleRuleFilterBuilder, ReplicationRuleBuilder,
+                TransitionBuilder,
+            },
+        },
+    };
+
+    use super::*;
+
+    fn rule() -> LifecycleRuleBuilder {
+        LifecycleRule::builder().id("expire").status(ExpirationStatus::Enabled)
+    }
+
+    fn text(rules: &[LifecycleRuleBuilder]) -> String {
+        let rules = rules.iter().map(|rule| rule.clone().build().expect("a status")).collect();
+        let output = GetBucketLifecycleConfigurationOutput::builder().set_rules(Some(rules));
+        lifecycle(&output.build())
+    }
+
+    fn tag(value: &str) -> Tag {
+        Tag::builder().key("kind").value(value).build().expect("a key and a value")
+    }
+
+    /// Each text once.
+    fn assert_all_differ(texts: &[String]) {
+        for (at, one) in texts.iter().enumerate() {
+            assert_eq!(texts.iter().position(|other| other == one), Some(at), "{at}: {one}");
+        }
+    }
+
+    #[test]
+    fn lifecycle_rules_that_differ_in_anything_differ_in_text() {
+        let filter = LifecycleRuleFilter::builder;
+        let filtered = |filter: LifecycleRuleFilterBuilder| rule().filter(filter.build());
+        let and = LifecycleRuleAndOperator::builder;
+        let expiry = LifecycleExpiration::builder;
+        let noncurrent = NoncurrentVersionExpiration::builder;
+        let moved = |to: TransitionBuilder| rule().transitions(to.build());
+        let transition = || Transition::builder().storage_class(TransitionStorageClass::Glacier);
+        let left = || {
+            let to = NoncurrentVersionTransition::builder();
+            to.storage_class(TransitionStorageClass::Glacier).noncurrent_days(1)
+        };
+        let parts =
+            |days| AbortIncompleteMultipartUpload::builder().days_after_initiation(days).build();
+        let rules = [
+            rule(),
+            rule().id("other"),
+            rule().status(ExpirationStatus::Disabled),
+            #[expect(deprecated, reason = "a server still takes a rule with a prefix of its own")]
+            rule().prefix("segments/"),
+            filtered(filter().prefix("segments/")),
+            filtered(filter().prefix("manifests/")),
+            filtered(filter().tag(tag("a"))),
+            filtered(filter().tag(tag("b"))),
+            filtered(filter().object_size_greater_than(1)),
+            filtered(filter().object_size_greater_than(2)),
+            filtered(filter().object_size_less_than(1)),
+            filtered(filter().and(and().prefix("segments/").build())),
+            filtered(filter().and(and().prefix("segments/").tags(tag("a")).build())),
+            filtered(filter().and(and().prefix("segments/").tags(tag("b")).build())),
+            filtered(filter().and(and().prefix("segments/").object_size_less_than(1).build())),
+            rule().expiration(expiry().days(1).build()),
+            rule().expiration(expiry().days(2).build()),
+            rule().expiration(expiry().date(DateTime::from_secs(1)).build()),
+            rule().expiration(expiry().date(DateTime::from_secs(2)).build()),
+            rule().expiration(expiry().expired_object_delete_marker(true).build()),
+            rule().noncurrent_version_expiration(noncurrent().noncurrent_days(1).build()),
+            rule().noncurrent_version_expiration(noncurrent().noncurrent_days(2).build()),
+            rule().noncurrent_version_expiration(noncurrent().newer_noncurrent_versions(1).build()),
+            rule().abort_incomplete_multipart_upload(parts(1)),
+            rule().abort_incomplete_multipart_upload(parts(2)),
+            moved(transition().days(1)),
+            moved(transition().days(2)),
+            moved(transition().date(DateTime::from_secs(1))),
+            moved(transition().days(1).storage_class(TransitionStorageClass::DeepArchive)),
+            rule().noncurrent_version_transitions(left().build()),
+            rule().noncurrent_version_transitions(left().noncurrent_days(2).build()),
+            rule().noncurrent_version_transitions(left().newer_noncurrent_versions(1).build()),
+        ];
+        let mut texts: Vec<String> =
+            rules.iter().map(|rule| text(std::slice::from_ref(rule))).collect();
+        texts.extend([text(&[]), text(&rules[..2])]);
+        assert_all_differ(&texts);
+    }
+
+    fn copied(to: &str) -> ReplicationRuleBuilder {
+        let destination = Destination::builder().bucket(to).build().expect("a bucket");
+        let rule = ReplicationRule::builder().id("copy").status(ReplicationRuleStatus::Enabled);
+        rule.destination(destination)
+    }
+
+    fn replicated(role: &str, rules: &[ReplicationRuleBuilder]) -> String {
+        let rules = rules.iter().map(|rule| rule.clone().build().expect("a status")).collect();
+        let all = ReplicationConfiguration::builder().role(role).set_rules(Some(rules));
+        let all = all.build().expect("a role and rules");
+        let output = GetBucketReplicationOutput::builder().replication_configuration(all);
+        replication(&output.build())
+    }
+
+    #[test]
+    fn replication_rules_that_differ_in_anything_differ_in_text() {
+        let filter = ReplicationRuleFilter::builder;
+        let rules = [
+            copied("a"),
+            copied("b"),
+            copied("a").id("other"),
+            copied("a").priority(1),
+            copied("a").status(ReplicationRuleStatus::Disabled),
+            #[expect(deprecated, reason = "a server still takes a rule with a prefix of its own")]
+            copied("a").prefix("segments/"),
+            copied("a").filter(filter().prefix("segments/").build()),
+            copied("a").filter(filter().prefix("manifests/").build()),
+            copied("a").filter(filter().tag(tag("a")).build()),
+            copied("a").filter(filter().tag(tag("b")).build()),
+        ];
+        let mut texts: Vec<String> =
+            rules.iter().map(|rule| replicated("role", std::slice::from_ref(rule))).collect();
+        assert!(texts[0].starts_with("Enabled to a, 1 rules, BLAKE3 "), "{}", texts[0]);
+        texts.extend([replicated("role", &[]), replicated("other", &rules[..1])]);
+        assert_all_differ(&texts);
+        assert_eq!(replication(&GetBucketReplicationOutput::builder().build()), NONE);
+    }
+
+    #[test]
+    fn the_order_of_rules_does_not_matter() {
+        let rules = [rule(), rule().id("a"), rule().id("z")];
+        let turned = [rules[2].clone(), rules[0].clone(), rules[1].clone()];
+        assert_eq!(text(&rules), text(&turned));
+        let rules = [copied("b"), copied("a"), copied("a").priority(1)];
+        let turned = [rules[2].clone(), rules[0].clone(), rules[1].clone()];
+        assert_eq!(replicated("role", &rules), replicated("role", &turned));
+    }
+
+    /// The texts are signed. If a new SDK spells them in another way, every watcher finds its bucket changed: the change is to
+    /// stand in the CHANGELOG, with `stonekeep rotate` as what to do.
+    #[test]
+    fn rules_are_spelled_as_they_were() {
+        let expiry = LifecycleExpiration::builder().days(31).build();
+        let filter = LifecycleRuleFilter::builder().prefix("segments/1/").build();
+        let expected =
+            "1 rules, BLAKE3 ffc5b26f867ac0e9fb2a51faeb4d9f6d8b173b83e5d35254480b4fe9befb24dc";
+        assert_eq!(text(&[rule().filter(filter).expiration(expiry)]), expected);
+        let expected = "Enabled to a, 1 rules, BLAKE3 a5e001cf4ebc20235a7c1075eb0876b0d8b9576bc9090d1e5da79c01fba652de";
+        assert_eq!(replicated("role", &[copied("a")]), expected);
+    }
 }
