@@ -212,7 +212,10 @@ async fn look(
     let labels = fresh::judge(repository, plan, &audit, &mut alarms);
     let mut locks = 0;
     for label in &labels {
-        if let Some(newest) = audit.history.newest_sound(&label.label) {
+        // What is promised no more needs no lock, and may go.
+        let newest = audit.history.newest_sound(&label.label);
+        let newest = newest.filter(|newest| newest.manifest.promised_until > audit.at);
+        if let Some(newest) = newest {
             locks +=
                 locks::judge(repository, newest, plan.all_locks, &mut alarms, &mut notes).await?;
         }

@@ -107,7 +107,7 @@ async fn mark_expired(store: &MemoryStore, now: DateTime<Utc>) {
 }
 
 #[tokio::test]
-async fn a_daemon_that_stopped_is_noticed_then_its_promises_run_out() {
+async fn a_daemon_that_stopped_stays_an_alarm_when_its_promises_have_run_out() {
     let world = healthy().await;
     world.pass(HOUR * 2);
     assert_eq!(alarms(&world, &plan()).await, [""; 0]);
@@ -118,8 +118,33 @@ async fn a_daemon_that_stopped_is_noticed_then_its_promises_run_out() {
     let report = see(&world, &plan()).await;
     assert_eq!(kinds(&report), ["stale", "promise"]);
     assert!(report.alarms[1].what.contains("stonekeep extend"), "{:?}", report.alarms);
-    // Of a label that nobody expects, nothing is said once nothing of it is promised.
+    // Nor does it end with the last promise, whether or not anybody named the database.
     world.pass(TimeDelta::days(5));
+    for plan in [plan(), WatchPlan::default()] {
+        let report = see(&world, &plan).await;
+        assert_eq!((report.status, kinds(&report)), (Status::Critical, vec!["stale", "promise"]));
+        assert_eq!(report.locks, 0, "what is promised no more may go");
+    }
+    lose_all(&world, "manifests/").await;
+    let report = see(&world, &WatchPlan::default()).await;
+    assert_eq!((report.status, kinds(&report)), (Status::Critical, vec!["missing"]));
+}
+
+/// As lifecycle rules do in the end.
+async fn lose_all(world: &World, prefix: &str) {
+    for version in list_all(&world.store, prefix).await.versions {
+        assert!(world.store.lose(&version.key, &version.version_id));
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_was_given_up_is_stale_until_its_last_manifest_is_gone() {
+    let world = healthy().await;
+    let orders = world.of_label("orders".parse().expect("a label"));
+    world.pass(TimeDelta::days(20));
+    orders.snapshot(&["a"]).await;
+    assert_eq!(alarms(&world, &WatchPlan::default()).await, ["stale", "promise"]);
+    lose_all(&world, "manifests/bookings/").await;
     assert_eq!(alarms(&world, &WatchPlan::default()).await, [""; 0]);
 }
 
