@@ -191,8 +191,9 @@ pub async fn watch(
     context: &Context,
 ) -> Result<Watched, WatchError> {
     tokio::select! {
-        watched = look(repository, plan, witness, context) => watched,
+        biased;
         () = context.cancel.cancelled() => Err(WatchError::Cancelled),
+        watched = look(repository, plan, witness, context) => watched,
     }
 }
 
