@@ -257,6 +257,34 @@ async fn other_versions_of_our_keys_are_overwrites_unless_a_document_was_sent_tw
 }
 
 #[tokio::test]
+async fn many_pairs_of_the_same_hide_no_overwrite_of_a_document() {
+    let world = healthy().await;
+    let store = &world.store;
+    // Attempts are listed before inventories.
+    for n in 0..1024 {
+        let id = SnapshotId::new(world.clock.now(), n);
+        for _ in 0..2 {
+            store.plant(&ObjectKey::attempt(&bookings(), &id), Bytes::from_static(b"{}"));
+        }
+    }
+    assert_eq!(alarms(&world, &plan()).await, [""; 0], "documents that were sent twice");
+    let version = list_all(store, "inventories/").await.versions.swap_remove(0);
+    let length = usize::try_from(version.bytes).expect("small");
+    store.plant(&version.key, Bytes::from(vec![b'x'; length]));
+    assert_eq!(alarms(&world, &plan()).await, ["overwrite"]);
+}
+
+#[tokio::test]
+async fn an_overwrite_of_the_same_length_under_somebodys_own_key_is_told() {
+    let world = healthy().await;
+    let version = list_all(&world.store, "inventories/").await.versions.swap_remove(0);
+    let length = usize::try_from(version.bytes).expect("small");
+    let sealed = world.store.plant(&version.key, Bytes::from(vec![b'x'; length]));
+    world.store.seal_away(&version.key, &sealed);
+    assert_eq!(alarms(&world, &plan()).await, ["overwrite"]);
+}
+
+#[tokio::test]
 async fn keys_that_are_none_of_ours_are_foreign_and_provess_are_ours() {
     let world = healthy().await;
     let run = SnapshotId::new(world.clock.now(), 5);
