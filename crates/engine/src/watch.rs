@@ -66,7 +66,7 @@ pub struct WatchReport {
     pub repository: RepositoryId,
     /// The bucket of its genesis.
     pub bucket: BucketName,
-    /// The worst of the alarms.
+    /// The worst of the alarms, told or not.
     pub status: Status,
     /// What is wrong, the worst first.
     pub alarms: Vec<Alarm>,
@@ -223,12 +223,13 @@ async fn look(
     }
     drift::judge(repository, &mut alarms, &mut notes).await?;
     proof::judge(repository, plan, audit.at, (&mut alarms, &mut notes)).await?;
+    let status = alarms.status();
     let (alarms, more_alarms) = alarms.finish();
     let report = WatchReport {
         at: audit.at,
         repository: audit.repository,
         bucket: repository.stores.main().bucket().clone(),
-        status: alarms.iter().map(|alarm| alarm.severity.into()).max().unwrap_or(Status::Ok),
+        status,
         alarms,
         more_alarms,
         labels,
