@@ -88,3 +88,22 @@ fn where_buckets_name_the_locks_a_writer_cannot_prolong_and_a_provisioner_can() 
     assert_eq!((done.status.code(), &report["objects"]["failed"]), (Some(0), &Value::from(0)));
     assert!(report["objects"]["prolonged"].as_u64() > Some(0), "{report}");
 }
+
+#[test]
+fn whoever_knows_the_bucket_and_the_owner_alone_can_prolong_where_buckets_name_the_locks() {
+    let source = Database::create("extend_bare", SCRIPT);
+    let installation = crate::tier_buckets::installation(&source);
+    must(&mut installation.init_of("vault"));
+    installation.backup();
+    let printed =
+        must(Command::new("ssh-keygen").args(["-l", "-f"]).arg(installation.path("owner.pub")));
+    let fingerprint = printed.split(' ').nth(1).expect("SHA256:…");
+    let extend = ["--prefix", "stonekeep", "--owner", fingerprint, "extend", "--for", "66d"];
+    let (id, secret) = User::Owner.keys();
+    let mut bare = installation.bare(&[&extend[..], &["--json"]].concat());
+    let done = run(bare.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret));
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    let report = json(&done);
+    assert_eq!(report["objects"]["failed"], 0, "{report}");
+    assert!(report["objects"]["prolonged"].as_u64() > Some(0), "{report}");
+}

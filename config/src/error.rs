@@ -117,14 +117,16 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
-    /// One witness of several repositories.
+    /// One file for several repositories, each of which would overwrite the others'.
     #[error(
-        "{}: witness_file is one file, and there are several repositories: put %r into it, which stands for the repository's name",
+        "{}: {option} is one file, and there are several repositories: put %r into it, which stands for the repository's name",
         path.display()
     )]
-    SharedWitness {
+    SharedFile {
         /// The file.
         path: PathBuf,
+        /// What names it.
+        option: &'static str,
     },
     /// A label on the command line is not in the file.
     #[error("there is no [[database]] of the name {label:?} in {}; it has {known}", path.display())]

@@ -44,8 +44,8 @@ pub enum Whereabouts<'c> {
     Directory(&'c Path),
 }
 
-/// What stands for the repository's name in `witness_file`.
-const REPOSITORY_NAME: &str = "%r";
+/// What stands for the repository's name in `witness_file` and `metrics_file`.
+pub(crate) const REPOSITORY_NAME: &str = "%r";
 
 const IDENTITIES: &str = "\
 # identity_files = [\"/path/identity\"]   # age identities, mode 0600; or give --identity
@@ -65,10 +65,14 @@ impl ReaderConfig {
             // Which tiers there are, the genesis says.
             repository.check_tiers(path, std::iter::empty())?;
         }
-        if config.repositories.len() > 1
-            && config.witness_file.as_ref().is_some_and(|file| !file.contains(REPOSITORY_NAME))
-        {
-            return Err(ConfigError::SharedWitness { path: path.to_owned() });
+        let is_shared = |file: &Option<String>| {
+            let is_one = file.as_ref().is_some_and(|file| !file.contains(REPOSITORY_NAME));
+            is_one && config.repositories.len() > 1
+        };
+        let written =
+            [("witness_file", &config.witness_file), ("metrics_file", &config.watch.metrics_file)];
+        if let Some((option, _)) = written.into_iter().find(|(_, file)| is_shared(file)) {
+            return Err(ConfigError::SharedFile { path: path.to_owned(), option });
         }
         Ok(config)
     }

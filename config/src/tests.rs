@@ -199,7 +199,14 @@ fn each_repository_has_a_witness_of_its_own() {
     let file = config.witness_file(Some("drawer")).expect("one");
     assert_eq!(file.as_deref(), Some(Path::new("/var/lib/drawer.witness")));
     let shared = load_reader(&both.replace("%r", "one"));
-    assert!(matches!(shared, Err(ConfigError::SharedWitness { .. })), "{shared:?}");
+    let is_shared =
+        |option| matches!(shared, Err(ConfigError::SharedFile { option: it, .. }) if it == option);
+    assert!(is_shared("witness_file"), "{shared:?}");
+    let figures = |file| format!("{both}[watch]\nmetrics_file = \"/m/{file}.prom\"\n");
+    load_reader(&figures("%r")).expect("one for each");
+    let shared = load_reader(&figures("one"));
+    let is_shared = matches!(shared, Err(ConfigError::SharedFile { option: "metrics_file", .. }));
+    assert!(is_shared, "{shared:?}");
     let none = load_reader(&format!("allowed_signers_file = \"a\"\n{}", repository("vault")));
     assert_eq!(none.expect("reader").witness_file(None).expect("one"), None);
 }

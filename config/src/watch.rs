@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use stonekeep_format::ids::Label;
 
-use crate::{ConfigError, DatabaseConfig, Environment, file, value};
+use crate::{ConfigError, DatabaseConfig, Environment, file, reader::REPOSITORY_NAME, value};
 
 /// What `stonekeep watch` is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -52,7 +52,7 @@ impl WatchConfig {
     /// Returns where the figures of a repository are written.
     #[must_use]
     pub fn metrics_file(&self, repository: &str) -> Option<PathBuf> {
-        self.metrics_file.as_ref().map(|file| file.replace("%r", repository).into())
+        self.metrics_file.as_ref().map(|file| file.replace(REPOSITORY_NAME, repository).into())
     }
 
     /// Reads the URL to call when all is well. It is a secret: whoever knows it can feign that.

@@ -102,19 +102,9 @@ impl Session<'_> {
             Whereabouts::Directory(directory) => Stores::copy(open_copy(directory)?),
             Whereabouts::Bucket(repository) => {
                 let credentials = repository.credentials_file(self.environment)?;
-                let main = open_store(repository, options::s3(repository, credentials)).await?;
-                let mut of_tiers: Vec<Arc<dyn ReadStore>> = Vec::new();
-                for (_, options) in options::s3_of_tiers(repository, credentials) {
-                    of_tiers.push(Arc::new(open_store(repository, options).await?));
-                }
-                if self.bare.bucket.is_some() {
-                    let named = tier_buckets(&main, &owner, context).await;
-                    for bucket in named.map_err(|source| Failure::Repository(Box::new(source)))? {
-                        let options = S3Options { bucket, ..options::s3(repository, credentials) };
-                        of_tiers.push(Arc::new(open_store(repository, options).await?));
-                    }
-                }
-                Stores::new(Arc::new(main), of_tiers)
+                let buckets = self.buckets(repository, credentials, &owner, context).await?;
+                let of_tiers = buckets.of_tiers.into_iter().map(|store| Arc::new(store) as _);
+                Stores::new(Arc::new(buckets.main), of_tiers.collect())
             }
         };
         let repository = Repository::open(stores, &owner, context).await;
@@ -132,15 +122,45 @@ impl Session<'_> {
         let Whereabouts::Bucket(repository) = config.repository(self.repository)? else {
             return Err(Failure::NotOfACopy("extend"));
         };
-        let main = open_store(repository, options::s3(repository, credentials)).await?;
-        let mut buckets = Prolongable { main: Arc::new(main), of_tiers: Vec::new() };
-        for (_, options) in options::s3_of_tiers(repository, credentials) {
-            buckets.of_tiers.push(Arc::new(open_store(repository, options).await?));
-        }
+        let Buckets { main, of_tiers } =
+            self.buckets(repository, credentials, &owner, context).await?;
+        let of_tiers = of_tiers.into_iter().map(|store| Arc::new(store) as _);
+        let buckets = Prolongable { main: Arc::new(main), of_tiers: of_tiers.collect() };
         let repository = Repository::open(buckets.stores(), &owner, context).await;
         let repository = repository.map_err(|source| Failure::Repository(Box::new(source)))?;
         Ok((repository, buckets))
     }
+
+    /// Opens the buckets that the configuration names. The command line names one; those of its tiers, if buckets name the
+    /// locks, the genesis names.
+    async fn buckets(
+        &self,
+        repository: &RepositoryConfig,
+        credentials: Option<&Path>,
+        owner: &Trust,
+        context: &Context,
+    ) -> Result<Buckets, Failure> {
+        let main = open_store(repository, options::s3(repository, credentials)).await?;
+        let mut all: Vec<S3Options> =
+            options::s3_of_tiers(repository, credentials).map(|(_, options)| options).collect();
+        if self.bare.bucket.is_some() {
+            let named = tier_buckets(&main, owner, context).await;
+            let named = named.map_err(|source| Failure::Repository(Box::new(source)))?;
+            let with = |bucket| S3Options { bucket, ..options::s3(repository, credentials) };
+            all.extend(named.into_iter().map(with));
+        }
+        let mut of_tiers = Vec::new();
+        for options in all {
+            of_tiers.push(open_store(repository, options).await?);
+        }
+        Ok(Buckets { main, of_tiers })
+    }
+}
+
+/// The buckets of a repository.
+struct Buckets {
+    main: S3Store,
+    of_tiers: Vec<S3Store>,
 }
 
 fn open_copy(directory: &Path) -> Result<Arc<dyn ReadStore>, Failure> {

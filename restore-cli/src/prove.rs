@@ -76,6 +76,12 @@ async fn plan(
     let named = |options: S3Options| S3Options { lock_by: LockBy::PerObject, ..options };
     let mut all = vec![named(options::s3(repository, credentials))];
     all.extend(options::s3_of_tiers(repository, credentials).map(|(_, options)| named(options)));
+    // With a bucket of the command line, it is the genesis that names those of tiers.
+    let opened = known.into_iter().flat_map(|known| known.stores.all());
+    all.extend(opened.map(|store| {
+        let bucket = store.bucket().clone();
+        named(S3Options { bucket, ..options::s3(repository, credentials) })
+    }));
     let mut stores: Vec<Arc<dyn ProbeStore>> = Vec::new();
     for options in all {
         if stores.iter().all(|store| *store.store().bucket() != options.bucket) {

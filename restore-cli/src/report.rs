@@ -197,7 +197,8 @@ pub(crate) fn watch(report: &WatchReport) -> Vec<String> {
         Severity::Warning => format!("WARNING {alarm}"),
     }));
     if report.more_alarms > 0 {
-        lines.push(format!("CRITICAL: {} more of the same kinds", count(report.more_alarms)));
+        let status = report.status.as_str();
+        lines.push(format!("{status}: {} more of the same kinds", count(report.more_alarms)));
     }
     lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
     lines.push(format!(

@@ -93,17 +93,6 @@ pub enum ExtendError {
     /// The storage server does not tell the time.
     #[error("cannot read the storage server's clock")]
     Time(#[source] Box<StoreError>),
-    /// The inventory, which names what is to be prolonged, cannot be read.
-    #[error("cannot tell what snapshot {snapshot} of {label} needs")]
-    Inventory {
-        /// The database's label.
-        label: Label,
-        /// The snapshot.
-        snapshot: SnapshotId,
-        /// Why.
-        #[source]
-        source: SegmentError,
-    },
     /// Stopped on request.
     #[error(
         "stopped on request; {prolonged} objects were prolonged: the same command, on the same day, goes on from there"
@@ -124,7 +113,6 @@ impl ExtendError {
             Self::OnlySuspicious | Self::Lock(_) => ErrorKind::Usage,
             Self::Clock(_) | Self::Cancelled { .. } => ErrorKind::Unavailable,
             Self::Time(source) => source.kind(),
-            Self::Inventory { source, .. } => source.kind(),
         }
     }
 }
@@ -175,7 +163,7 @@ pub struct ObjectCounts {
     pub bytes: u64,
 }
 
-/// An object that could not be prolonged.
+/// An object that could not be prolonged; or an inventory that cannot be read, so that nothing of its snapshot was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExtendFailure {
     /// Its key.
@@ -206,14 +194,11 @@ pub async fn extend(
     let mut work = Work { buckets, wanted, context, report: empty(wanted, left_out), refusals: 0 };
     work.all(&genesis_objects(repository)).await?;
     for snapshot in &snapshots {
-        let objects = objects(repository, snapshot).await?;
-        work.all(&objects).await?;
-        let manifest = &snapshot.manifest;
-        work.report.snapshots.push(ExtendedSnapshot {
-            label: manifest.label.clone(),
-            id: manifest.id.clone(),
-            promised_until: manifest.promised_until,
-        });
+        match objects(repository, snapshot).await {
+            Ok(objects) => work.snapshot(snapshot, &objects).await?,
+            // It says nothing of the next database, whose last snapshot may run out.
+            Err(error) => work.fail_inventory(snapshot, &error),
+        }
         if work.report.given_up {
             break;
         }
@@ -289,13 +274,10 @@ fn genesis_objects(repository: &Repository) -> BTreeSet<Object> {
 async fn objects(
     repository: &Repository,
     snapshot: &Snapshot,
-) -> Result<BTreeSet<Object>, ExtendError> {
+) -> Result<BTreeSet<Object>, SegmentError> {
     let manifest = &snapshot.manifest;
     let named = &manifest.inventory;
-    let inventory = load_inventory(repository, named, &manifest.id).await.map_err(|source| {
-        let (label, snapshot) = (manifest.label.clone(), manifest.id.clone());
-        ExtendError::Inventory { label, snapshot, source }
-    })?;
+    let inventory = load_inventory(repository, named, &manifest.id).await?;
     let mut objects = segments(&inventory);
     objects.insert(Object {
         // A manifest lies beside its inventory.
@@ -338,6 +320,34 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    async fn snapshot(
+        &mut self,
+        snapshot: &Snapshot,
+        objects: &BTreeSet<Object>,
+    ) -> Result<(), ExtendError> {
+        self.all(objects).await?;
+        let manifest = &snapshot.manifest;
+        self.report.snapshots.push(ExtendedSnapshot {
+            label: manifest.label.clone(),
+            id: manifest.id.clone(),
+            promised_until: manifest.promised_until,
+        });
+        Ok(())
+    }
+
+    fn fail_inventory(&mut self, snapshot: &Snapshot, error: &SegmentError) {
+        let manifest = &snapshot.manifest;
+        let why = format!(
+            "cannot tell what snapshot {} of {} needs, and nothing of it was prolonged: {}",
+            manifest.id,
+            manifest.label,
+            crate::run::chain_of(error)
+        );
+        let named = &manifest.inventory;
+        self.report.objects.failed += 1;
+        self.fail((&named.key, &named.version_id), error.kind(), why);
+    }
+
     async fn all(&mut self, objects: &BTreeSet<Object>) -> Result<(), ExtendError> {
         let bytes = objects.iter().map(|object| object.bytes).fold(0, u64::saturating_add);
         let phase = Phase::Extending;
@@ -376,13 +386,13 @@ impl Work<'_> {
             }
             Err(error) => {
                 counts.failed += 1;
-                self.fail(object, &error);
+                let why = crate::run::chain_of(&error);
+                self.fail((&object.key, &object.version_id), error.kind(), why);
             }
         }
     }
 
-    fn fail(&mut self, object: &Object, error: &StoreError) {
-        let kind = error.kind();
+    fn fail(&mut self, (key, version_id): (&ObjectKey, &VersionId), kind: ErrorKind, why: String) {
         // An object that is missing or short says nothing of the others; a credential or a server that refuses does.
         self.refusals += u64::from(kind != ErrorKind::Corrupt);
         self.report.given_up = self.refusals >= REFUSALS_MAX;
@@ -393,9 +403,9 @@ impl Work<'_> {
             return;
         }
         self.report.failures.push(ExtendFailure {
-            key: object.key.clone(),
-            version_id: object.version_id.clone(),
-            why: crate::run::chain_of(error),
+            key: key.clone(),
+            version_id: version_id.clone(),
+            why,
         });
     }
 }

@@ -225,8 +225,8 @@ impl History {
             while let Some((key, found, verified, resent)) =
                 looked_at.try_next().await.map_err(&failed)?
             {
-                if verified.value.is_some() {
-                    history.mark(&found);
+                if let Some((snapshot, _)) = &verified.value {
+                    history.mark(&found, snapshot.manifest.promised_until);
                 }
                 history.tell_overwrites(&key, &found, &verified, &resent);
                 history.take(&key, verified);
@@ -347,10 +347,16 @@ impl History {
         }
     }
 
-    fn mark(&mut self, found: &KeyVersions) {
-        let room = MARKERS_MAX.saturating_sub(self.markers.len());
-        self.more_markers += found.markers.len().saturating_sub(room) as u64;
-        self.markers.extend(found.markers.iter().take(room).cloned());
+    /// Keeps the markers over a snapshot that were set while it was promised; a lifecycle rule sets others later.
+    fn mark(&mut self, found: &KeyVersions, promised_until: DateTime<Utc>) {
+        let markers = found.markers.iter().filter(|marker| marker.modified_at < promised_until);
+        for marker in markers {
+            if self.markers.len() < MARKERS_MAX {
+                self.markers.push(marker.clone());
+            } else {
+                self.more_markers += 1;
+            }
+        }
     }
 
     fn plant(

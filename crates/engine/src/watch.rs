@@ -66,7 +66,7 @@ pub struct WatchReport {
     pub repository: RepositoryId,
     /// The bucket of its genesis.
     pub bucket: BucketName,
-    /// The worst of the alarms.
+    /// The worst of the alarms, told or not.
     pub status: Status,
     /// What is wrong, the worst first.
     pub alarms: Vec<Alarm>,
@@ -191,8 +191,9 @@ pub async fn watch(
     context: &Context,
 ) -> Result<Watched, WatchError> {
     tokio::select! {
-        watched = look(repository, plan, witness, context) => watched,
+        biased;
         () = context.cancel.cancelled() => Err(WatchError::Cancelled),
+        watched = look(repository, plan, witness, context) => watched,
     }
 }
 
@@ -212,19 +213,23 @@ async fn look(
     let labels = fresh::judge(repository, plan, &audit, &mut alarms);
     let mut locks = 0;
     for label in &labels {
-        if let Some(newest) = audit.history.newest_sound(&label.label) {
+        // What is promised no more needs no lock, and may go.
+        let newest = audit.history.newest_sound(&label.label);
+        let newest = newest.filter(|newest| newest.manifest.promised_until > audit.at);
+        if let Some(newest) = newest {
             locks +=
                 locks::judge(repository, newest, plan.all_locks, &mut alarms, &mut notes).await?;
         }
     }
     drift::judge(repository, &mut alarms, &mut notes).await?;
     proof::judge(repository, plan, audit.at, (&mut alarms, &mut notes)).await?;
+    let status = alarms.status();
     let (alarms, more_alarms) = alarms.finish();
     let report = WatchReport {
         at: audit.at,
         repository: audit.repository,
         bucket: repository.stores.main().bucket().clone(),
-        status: alarms.iter().map(|alarm| alarm.severity.into()).max().unwrap_or(Status::Ok),
+        status,
         alarms,
         more_alarms,
         labels,

@@ -25,7 +25,7 @@ use crate::{
     history::{LabelHistory, Snapshot},
 };
 
-/// The longest file that is read (16 MiB): some 50 000 snapshots that went missing.
+/// The longest file that is read, and written (16 MiB): some 50 000 snapshots that went missing.
 const BYTES_MAX: u64 = 16 << 20;
 
 /// What was seen at the last look: the document `stonekeep/witness/1`, a file on the watcher's side.
@@ -225,10 +225,13 @@ impl Witness {
     /// Writes the file, whole or not at all, for nobody else to read or write (0600).
     ///
     /// # Errors
-    /// [`WitnessError::Write`]: what was there is there still.
+    /// [`WitnessError::Write`]: what was there is there still. So too if it would be longer than what can be read again.
     pub fn save(&self, path: &Path) -> Result<(), WitnessError> {
         let failed = |source| WitnessError::Write { path: path.to_owned(), source };
         let text = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into()))?;
+        if text.len() as u64 >= BYTES_MAX {
+            return Err(failed(io::ErrorKind::FileTooLarge.into()));
+        }
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let dir = parent.unwrap_or_else(|| Path::new("."));
         let write = || {

@@ -1,6 +1,7 @@
 //! What the webhook was told last, so that it hears of changes and not of every look.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -8,16 +9,17 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use stonekeep_engine::watch::{Alarm, Status, WatchReport};
+use stonekeep_engine::watch::{Alarm, AlarmKind, Severity, Status, WatchReport};
 use stonekeep_format::ids::{BucketName, RepositoryId};
 use stonekeep_process::notify::{Notifier, NotifyError};
 
 use crate::report;
 
-/// Alarms in one message (50): it is for a person to read, and bounded for a service that takes no more.
-const ALARMS_MAX: usize = 50;
-/// The longest file that is read (64 KiB): there are some twenty kinds of alarms, and few databases.
-const BYTES_MAX: u64 = 64 << 10;
+/// Alarms of one kind in one message (5): it is for a person to read, and bounded for a service that takes no more; none of
+/// the some twenty kinds hides another.
+const OF_KIND_MAX: usize = 5;
+/// The longest file that is read (1 MiB): some twenty kinds of alarms, a hundred of each, of a line of 100 bytes.
+const BYTES_MAX: u64 = 1 << 20;
 
 /// What is posted. Services that show a `text` show a line.
 #[derive(Debug, Serialize)]
@@ -29,13 +31,17 @@ pub(super) struct Message<'r> {
     name: &'r str,
     repository: RepositoryId,
     bucket: &'r BucketName,
-    alarms: &'r [Alarm],
+    alarms: Vec<&'r Alarm>,
     more_alarms: u64,
+    /// Of all alarms, not only of those above.
+    #[serde(skip)]
+    told: Told,
 }
 
 impl<'r> Message<'r> {
     pub(super) fn new(name: &'r str, report: &'r WatchReport) -> Self {
-        let (alarms, rest) = report.alarms.split_at(report.alarms.len().min(ALARMS_MAX));
+        let alarms = some_of_each(&report.alarms);
+        let rest = report.alarms.len() - alarms.len();
         Self {
             text: report::headline(report),
             status: report.status,
@@ -44,27 +50,40 @@ impl<'r> Message<'r> {
             repository: report.repository,
             bucket: &report.bucket,
             alarms,
-            more_alarms: report.more_alarms + rest.len() as u64,
+            more_alarms: report.more_alarms + rest as u64,
+            told: Told::of(report),
         }
     }
 }
 
-/// What was told: the status, and which kinds of alarms there are about which database.
+/// The first of each kind, in their order.
+fn some_of_each(alarms: &[Alarm]) -> Vec<&Alarm> {
+    let mut of_kind: BTreeMap<(Severity, AlarmKind), usize> = BTreeMap::new();
+    let is_told = |alarm: &&Alarm| {
+        let count = of_kind.entry((alarm.severity, alarm.kind)).or_default();
+        *count += 1;
+        *count <= OF_KIND_MAX
+    };
+    alarms.iter().filter(is_told).collect()
+}
+
+/// What was told: the status, and which kinds of alarms there are about which database, and how bad.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Told {
     status: Status,
-    alarms: Vec<String>,
+    alarms: BTreeSet<String>,
 }
 
 impl Told {
-    fn of(message: &Message<'_>) -> Self {
-        let name = |alarm: &Alarm| match &alarm.label {
-            Some(label) => format!("{} {label}", alarm.kind.as_str()),
-            None => alarm.kind.as_str().to_owned(),
+    fn of(report: &WatchReport) -> Self {
+        let name = |alarm: &Alarm| {
+            let severity = Status::from(alarm.severity).as_str();
+            match &alarm.label {
+                Some(label) => format!("{severity} {} {label}", alarm.kind.as_str()),
+                None => format!("{severity} {}", alarm.kind.as_str()),
+            }
         };
-        let mut alarms: Vec<String> = message.alarms.iter().map(name).collect();
-        alarms.dedup();
-        Self { status: message.status, alarms }
+        Self { status: report.status, alarms: report.alarms.iter().map(name).collect() }
     }
 
     /// Whether somebody who heard `before` last must hear this.
@@ -92,14 +111,14 @@ pub(super) async fn tell_once(
     witness_file: Option<&Path>,
 ) -> Result<(), TellError> {
     let file = witness_file.map(beside);
-    let now = Told::of(message);
+    let now = &message.told;
     let before = file.as_deref().and_then(load);
     if !now.is_news(before.as_ref()) {
         return Ok(());
     }
     webhook.post(message).await?;
     let Some(path) = file else { return Ok(()) };
-    save(&path, &now).map_err(|source| TellError::Remember { path, source })
+    save(&path, now).map_err(|source| TellError::Remember { path, source })
 }
 
 fn beside(witness_file: &Path) -> PathBuf {
@@ -141,6 +160,39 @@ mod tests {
         assert!(both.is_news(Some(&stale)), "something else is wrong as well");
         assert!(fine.is_news(Some(&stale)), "all is well again");
         assert!(!fine.is_news(Some(&fine)));
+    }
+
+    fn with(alarms: Vec<Alarm>) -> WatchReport {
+        WatchReport {
+            at: "2026-11-21T00:00:00Z".parse().expect("a date"),
+            repository: "00".repeat(16).parse().expect("an id"),
+            bucket: "vault".parse().expect("a name"),
+            status: Status::Critical,
+            alarms,
+            more_alarms: 0,
+            labels: Vec::new(),
+            objects: 0,
+            bytes: 0,
+            bytes_by_day: Vec::new(),
+            locks: 0,
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn much_of_one_kind_hides_no_news_of_another() {
+        let alarm = |kind, n: u32| Alarm::critical(kind, None, n.to_string());
+        let mut alarms: Vec<Alarm> = (0..100).map(|n| alarm(AlarmKind::Lock, n)).collect();
+        let before = Told::of(&with(alarms.clone()));
+        alarms.push(alarm(AlarmKind::Foreign, 0));
+        let report = with(alarms);
+        let message = Message::new("vault", &report);
+        assert!(message.told.is_news(Some(&before)));
+        assert_eq!((message.alarms.len(), message.more_alarms), (OF_KIND_MAX + 1, 95));
+        assert_eq!(message.alarms.last().expect("six").kind, AlarmKind::Foreign);
+        let calmer = Alarm { severity: Severity::Warning, ..report.alarms[100].clone() };
+        let calmer = Told::of(&with([&report.alarms[..100], &[calmer]].concat()));
+        assert!(message.told.is_news(Some(&calmer)), "what was a warning is critical");
     }
 
     #[test]

@@ -201,6 +201,27 @@ async fn a_lost_segment_is_told_and_the_others_are_prolonged() {
 }
 
 #[tokio::test]
+async fn a_lost_inventory_is_told_and_the_other_databases_are_prolonged() {
+    let world = world().await;
+    // The labels are gone through in their order: the lost one is the first.
+    world.of_label("a-first".parse().expect("a label")).snapshot(&["a"]).await;
+    let lost = list_all(&world.store, "inventories/").await.versions.remove(0);
+    world.pass(HOUR);
+    let kept = world.snapshot(&["a", "b"]).await;
+    assert!(world.store.lose(&lost.key, &lost.version_id));
+    let report = run(&world, &newest(LONG)).await.expect("it was tried");
+    assert_eq!((report.worst, report.given_up), (Some(ErrorKind::Corrupt), false));
+    let told: Vec<_> = report.failures.iter().map(|each| (&each.key, &each.version_id)).collect();
+    assert_eq!(told, [(&lost.key, &lost.version_id)]);
+    assert!(report.failures[0].why.contains("of a-first needs"), "{:?}", report.failures);
+    assert_eq!(report.snapshots.iter().map(|each| &each.id).collect::<Vec<_>>(), [&kept.snapshot]);
+    for segment in world.named().await {
+        let lock = world.store.retention(&segment.key, &segment.version_id).await.expect("there");
+        assert!(lock.is_some_and(|lock| lock.satisfies(&report.lock)));
+    }
+}
+
+#[tokio::test]
 async fn buckets_of_tiers_are_prolonged_too() {
     let tiers = vec![tier("hourly", Every::Hour, 7), tier("daily", Every::Day, 30)];
     let world = World::make(tiers, true).await;

@@ -10,7 +10,7 @@ use stonekeep_format::{
 
 use crate::{
     audit::Audit,
-    finding::{Finding, FindingKind},
+    finding::{Finding, FindingKind, plain},
 };
 
 /// Alarms of one kind that are told one by one (100); of more, only how many: whoever may write can bring about any number of
@@ -175,10 +175,15 @@ pub(super) struct Alarms {
     told: Vec<Alarm>,
     of_kind: BTreeMap<AlarmKind, u64>,
     more: u64,
+    /// Of all, told or not.
+    worst: Option<Severity>,
 }
 
 impl Alarms {
+    /// Takes one in. Whoever may write chooses the keys that it names: all but printable ASCII is escaped.
     pub(super) fn raise(&mut self, alarm: Alarm) {
+        let alarm = Alarm { what: plain(&alarm.what), ..alarm };
+        self.worst = self.worst.into_iter().chain([alarm.severity]).min();
         let count = self.of_kind.entry(alarm.kind).or_default();
         *count += 1;
         if *count <= TOLD_MAX { self.told.push(alarm) } else { self.more += 1 }
@@ -200,6 +205,14 @@ impl Alarms {
             self.raise(finding.into());
         }
         self.more += audit.more;
+        if audit.more > 0 {
+            self.worst = Some(Severity::Critical);
+        }
+    }
+
+    /// Returns what all of them come to.
+    pub(super) fn status(&self) -> Status {
+        self.worst.map_or(Status::Ok, Status::from)
     }
 
     /// Returns them, the worst first, and how many more there are.
@@ -241,5 +254,39 @@ mod tests {
         let (told, more) = alarms.finish();
         assert_eq!((told.len() as u64, more), (TOLD_MAX + 1, TOLD_MAX * 2));
         assert_eq!(told[0].kind, AlarmKind::Stale);
+    }
+
+    #[test]
+    fn what_is_not_told_one_by_one_counts_for_the_status() {
+        let mut alarms = Alarms::default();
+        assert_eq!(alarms.status(), Status::Ok);
+        alarms.raise(Alarm::warning(AlarmKind::Proof, None, String::new()));
+        assert_eq!(alarms.status(), Status::Warning);
+        let warning = || Alarm::warning(AlarmKind::Promise, None, String::new());
+        (0..TOLD_MAX).for_each(|_| alarms.raise(warning()));
+        alarms.raise(Alarm::critical(AlarmKind::Promise, None, String::new()));
+        assert_eq!(alarms.status(), Status::Critical);
+        let audit = Audit {
+            at: chrono::DateTime::UNIX_EPOCH,
+            repository: "00".repeat(16).parse().expect("an id"),
+            genesis: None,
+            history: crate::history::History::default(),
+            findings: Vec::new(),
+            more: 1,
+        };
+        let mut alarms = Alarms::default();
+        alarms.take_findings(&audit);
+        assert_eq!((alarms.status(), alarms.finish().1), (Status::Critical, 1));
+    }
+
+    #[test]
+    fn a_planted_key_says_nothing_to_a_terminal() {
+        let key: ObjectKey = "junk/\u{202e}\u{1b}[2J".parse().expect("a key");
+        let version = "v1".parse().expect("an id");
+        let mut alarms = Alarms::default();
+        alarms.raise_at(AlarmKind::Foreign, (&key, &version), "somebody put it");
+        let (told, _) = alarms.finish();
+        assert!(told[0].what.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{told:?}");
+        assert!(told[0].what.contains("\\u{202e}"), "{told:?}");
     }
 }

@@ -13,18 +13,20 @@ use crate::{audit::Audit, history::Snapshot, repository::Repository};
 const PROMISE_LEFT_PERCENT_MIN: u64 = 50;
 const HOUR_SECS: u64 = 3_600;
 
-/// Judges every label that is expected, and every one of which a snapshot is promised still.
+/// Judges every label that is expected, and every one of which a manifest is there still. That its promises have ended is no
+/// reason for silence: they end because nobody takes snapshots. A label that was given up goes when a lifecycle rule takes its
+/// last manifest; that there is no label at all is never well.
 pub(super) fn judge(
     repository: &Repository,
     plan: &WatchPlan,
     audit: &Audit,
     alarms: &mut Alarms,
 ) -> Vec<LabelLine> {
-    let is_promised = |each: &Snapshot| each.manifest.promised_until > audit.at;
-    let there = audit.history.labels.iter();
-    let there = there.filter(|(_, of_label)| of_label.snapshots.iter().any(is_promised));
-    let labels: BTreeSet<&Label> =
-        there.map(|(label, _)| label).chain(plan.labels.keys()).collect();
+    let labels: BTreeSet<&Label> = audit.history.labels.keys().chain(plan.labels.keys()).collect();
+    if labels.is_empty() {
+        let what = "there is no snapshot of any database".to_owned();
+        alarms.raise(Alarm::critical(AlarmKind::Missing, None, what));
+    }
     let of_all = plan.age_max.unwrap_or_else(|| age_by_tiers(repository));
     labels
         .into_iter()

@@ -25,9 +25,10 @@ const DAYS: usize = 8;
 const USUAL_FACTOR: u64 = 3;
 /// What is stored in a day without a word, however little is usual (1 GiB).
 const BYTES_QUIET: u64 = 1 << 30;
-/// Objects that are read to see whether they are a document that was sent twice (256), and how long such a one may be (2 MiB, as
-/// a manifest). Of others the length alone is compared.
-const READS_MAX: u32 = 256;
+/// Pairs that are read to see whether they are a document that was sent twice (1024), and how long such a one may be (2 MiB, as
+/// a manifest). Of longer ones the length alone is compared. A document is sent twice when an answer was lost: who needs more
+/// pairs has planted them, and of those past that number none is believed to be one. That is 4 GiB to read at most, two documents at a time.
+const READS_MAX: u32 = 1024;
 const READ_BYTES_MAX: u64 = 2 << 20;
 const MANIFESTS: &str = "manifests/";
 
@@ -164,12 +165,18 @@ impl Sweep {
         a: &ObjectVersion,
         b: &ObjectVersion,
     ) -> Result<bool, StoreError> {
-        if a.bytes > READ_BYTES_MAX || self.reads_left == 0 {
+        if a.bytes > READ_BYTES_MAX {
             return Ok(true);
+        }
+        if self.reads_left == 0 {
+            return Ok(false);
         }
         self.reads_left -= 1;
         let (a, b) = (read(store, a).await?, read(store, b).await?);
-        Ok(a.is_none() || b.is_none() || a == b)
+        Ok(match (a, b) {
+            (Content::Gone, _) | (_, Content::Gone) | (Content::Denied, Content::Denied) => true,
+            (a, b) => a == b,
+        })
     }
 
     /// Compares the last day with what may be, or with what is usual.
@@ -201,16 +208,24 @@ impl Sweep {
     }
 }
 
-/// `None` if this credential may not, or it is gone since.
-async fn read(
-    store: &dyn ReadStore,
-    version: &ObjectVersion,
-) -> Result<Option<bytes::Bytes>, StoreError> {
+/// What a version holds, as far as can be seen.
+#[derive(Debug, PartialEq, Eq)]
+enum Content {
+    Bytes(bytes::Bytes),
+    /// This credential may not read it.
+    Denied,
+    /// The server gives it to nobody who asks so: somebody put it under a key of his own.
+    Sealed,
+    /// It is gone since.
+    Gone,
+}
+
+async fn read(store: &dyn ReadStore, version: &ObjectVersion) -> Result<Content, StoreError> {
     match store.get(&version.key, &version.version_id, version.bytes).await {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(
-            StoreError::Denied { .. } | StoreError::NotFound { .. } | StoreError::Rejected { .. },
-        ) => Ok(None),
+        Ok(bytes) => Ok(Content::Bytes(bytes)),
+        Err(StoreError::Denied { .. }) => Ok(Content::Denied),
+        Err(StoreError::Rejected { .. }) => Ok(Content::Sealed),
+        Err(StoreError::NotFound { .. }) => Ok(Content::Gone),
         Err(error) => Err(error),
     }
 }

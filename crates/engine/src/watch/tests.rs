@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use chrono::TimeDelta;
-use stonekeep_format::{Clock as _, ids::VersionId, inventory::Segment, lock::Lock, tier::Every};
+use stonekeep_format::{
+    Clock as _, ids::VersionId, inventory::Segment, lock::Lock, signature::sign_document,
+    tier::Every,
+};
 use stonekeep_store::{
     BucketFacts, LifecycleAction, MemoryStore, ReadStore, Right, contract::list_all,
 };
@@ -107,7 +110,7 @@ async fn mark_expired(store: &MemoryStore, now: DateTime<Utc>) {
 }
 
 #[tokio::test]
-async fn a_daemon_that_stopped_is_noticed_then_its_promises_run_out() {
+async fn a_daemon_that_stopped_stays_an_alarm_when_its_promises_have_run_out() {
     let world = healthy().await;
     world.pass(HOUR * 2);
     assert_eq!(alarms(&world, &plan()).await, [""; 0]);
@@ -118,8 +121,33 @@ async fn a_daemon_that_stopped_is_noticed_then_its_promises_run_out() {
     let report = see(&world, &plan()).await;
     assert_eq!(kinds(&report), ["stale", "promise"]);
     assert!(report.alarms[1].what.contains("stonekeep extend"), "{:?}", report.alarms);
-    // Of a label that nobody expects, nothing is said once nothing of it is promised.
+    // Nor does it end with the last promise, whether or not anybody named the database.
     world.pass(TimeDelta::days(5));
+    for plan in [plan(), WatchPlan::default()] {
+        let report = see(&world, &plan).await;
+        assert_eq!((report.status, kinds(&report)), (Status::Critical, vec!["stale", "promise"]));
+        assert_eq!(report.locks, 0, "what is promised no more may go");
+    }
+    lose_all(&world, "manifests/").await;
+    let report = see(&world, &WatchPlan::default()).await;
+    assert_eq!((report.status, kinds(&report)), (Status::Critical, vec!["missing"]));
+}
+
+/// As lifecycle rules do in the end.
+async fn lose_all(world: &World, prefix: &str) {
+    for version in list_all(&world.store, prefix).await.versions {
+        assert!(world.store.lose(&version.key, &version.version_id));
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_was_given_up_is_stale_until_its_last_manifest_is_gone() {
+    let world = healthy().await;
+    let orders = world.of_label("orders".parse().expect("a label"));
+    world.pass(TimeDelta::days(20));
+    orders.snapshot(&["a"]).await;
+    assert_eq!(alarms(&world, &WatchPlan::default()).await, ["stale", "promise"]);
+    lose_all(&world, "manifests/bookings/").await;
     assert_eq!(alarms(&world, &WatchPlan::default()).await, [""; 0]);
 }
 
@@ -226,6 +254,34 @@ async fn other_versions_of_our_keys_are_overwrites_unless_a_document_was_sent_tw
     };
     Sweep::of(&repository, world.clock.now(), &mut sweep_alarms).await.expect("listed");
     assert_eq!(sweep_alarms.finish().0.len(), 1, "the genesis is the audit's to judge");
+}
+
+#[tokio::test]
+async fn many_pairs_of_the_same_hide_no_overwrite_of_a_document() {
+    let world = healthy().await;
+    let store = &world.store;
+    // Attempts are listed before inventories.
+    for n in 0..1024 {
+        let id = SnapshotId::new(world.clock.now(), n);
+        for _ in 0..2 {
+            store.plant(&ObjectKey::attempt(&bookings(), &id), Bytes::from_static(b"{}"));
+        }
+    }
+    assert_eq!(alarms(&world, &plan()).await, [""; 0], "documents that were sent twice");
+    let version = list_all(store, "inventories/").await.versions.swap_remove(0);
+    let length = usize::try_from(version.bytes).expect("small");
+    store.plant(&version.key, Bytes::from(vec![b'x'; length]));
+    assert_eq!(alarms(&world, &plan()).await, ["overwrite"]);
+}
+
+#[tokio::test]
+async fn an_overwrite_of_the_same_length_under_somebodys_own_key_is_told() {
+    let world = healthy().await;
+    let version = list_all(&world.store, "inventories/").await.versions.swap_remove(0);
+    let length = usize::try_from(version.bytes).expect("small");
+    let sealed = world.store.plant(&version.key, Bytes::from(vec![b'x'; length]));
+    world.store.seal_away(&version.key, &sealed);
+    assert_eq!(alarms(&world, &plan()).await, ["overwrite"]);
 }
 
 #[tokio::test]
@@ -412,41 +468,188 @@ async fn without_a_right_to_inventories_the_rest_is_judged_and_it_is_said() {
     assert!(report.notes[0].contains("inventory"), "{:?}", report.notes);
 }
 
+/// Puts the record of an attack on the repository, such as `change` makes of it.
+async fn prove(
+    world: &World,
+    store: MemoryStore,
+    change: impl FnOnce(&mut crate::prove::ProveReport),
+) {
+    use crate::prove::{ProvePlan, authority, put_record};
+    let repository = world.open().await;
+    let genesis = &repository.genesis;
+    let plan = ProvePlan {
+        stores: vec![std::sync::Arc::new(store)],
+        lock_mode: genesis.lock.mode,
+        lock_by: genesis.lock.by,
+        cap: genesis.lock.cap,
+        calibration: BTreeMap::new(),
+        expected: BTreeMap::new(),
+        lasting: false,
+    };
+    let mut report = authority(&plan, &world.context).await.expect("it answers");
+    change(&mut report);
+    let signer = &world.plan.signer;
+    put_record(&mut report, &plan, genesis.repository, signer).await.expect("recorded");
+}
+
+#[tokio::test]
+async fn a_proof_of_the_locks_alone_is_no_alarm_and_one_of_many_is() {
+    use stonekeep_format::{
+        prove::{LockProof, Proof, ProveRecord, Verdict},
+        signature::SignedDocument as _,
+    };
+    let world = healthy().await;
+    let repository = world.open().await.genesis.repository;
+    let report_key = crate::audit::fixture::stranger();
+    for n in 0..17 {
+        world.pass(TimeDelta::milliseconds(1));
+        let (id, at) = (SnapshotId::new(world.clock.now(), n), world.clock.now());
+        let key = ObjectKey::canary(&id, "record");
+        let record = LockProof(ProveRecord {
+            format: LockProof::FORMAT.to_owned(),
+            repository,
+            key: key.clone(),
+            id,
+            proof: Proof::Lock,
+            written_at: at,
+            verdict: Verdict::Pass,
+            probes: Vec::new(),
+        });
+        let bytes = sign_document(&record, &report_key).expect("signed");
+        world.store.plant(&key, bytes.into());
+        let wanted: &[&str] = if n < 16 { &[] } else { &["proof"] };
+        assert_eq!(alarms(&world, &plan()).await, wanted, "of {n} something may be hidden");
+    }
+}
+
+/// A credential as a writer's must be.
+fn writer(world: &World) -> MemoryStore {
+    world.store.without(&Right::NOT_OF_A_WRITER)
+}
+
+/// A writer's that may delete as well.
+fn deleter(world: &World) -> MemoryStore {
+    let mut denied = Right::NOT_OF_A_WRITER.to_vec();
+    denied.retain(|right| *right != Right::Delete);
+    world.store.without(&denied)
+}
+
+fn prove_asked() -> WatchPlan {
+    WatchPlan { prove_age_max: Some(Duration::from_secs(3_600)), ..plan() }
+}
+
+/// Puts this many objects where records lie, each stored after the one before, under ids that are greater than any of today.
+async fn plant_records(world: &World, count: u32) -> Vec<(ObjectKey, VersionId)> {
+    let planted = (0..count).map(|n| {
+        world.pass(TimeDelta::milliseconds(1));
+        let id = SnapshotId::new(world.clock.now() + TimeDelta::minutes(4), u128::from(n));
+        let key = ObjectKey::canary(&id, "record");
+        let version = world.store.plant(&key, Bytes::from_static(b"{}"));
+        (key, version)
+    });
+    planted.collect()
+}
+
 #[tokio::test]
 async fn a_proof_that_failed_is_critical_and_one_that_is_old_a_warning() {
-    use crate::prove::{ProvePlan, authority, put_record};
     let world = healthy().await;
-    let prove = async |store: MemoryStore| {
-        let repository = world.open().await;
-        let genesis = &repository.genesis;
-        let plan = ProvePlan {
-            stores: vec![std::sync::Arc::new(store)],
-            lock_mode: genesis.lock.mode,
-            lock_by: genesis.lock.by,
-            cap: genesis.lock.cap,
-            calibration: BTreeMap::new(),
-            expected: BTreeMap::new(),
-            lasting: false,
-        };
-        let mut report = authority(&plan, &world.context).await.expect("it answers");
-        let signer = &world.plan.signer;
-        put_record(&mut report, &plan, genesis.repository, signer).await.expect("recorded");
-    };
-    prove(world.store.without(&Right::NOT_OF_A_WRITER)).await;
-    let asked = WatchPlan { prove_age_max: Some(Duration::from_secs(3_600)), ..plan() };
-    let report = see(&world, &asked).await;
+    prove(&world, writer(&world), |_| {}).await;
+    let report = see(&world, &prove_asked()).await;
     assert_eq!((report.status, kinds(&report)), (Status::Ok, vec![]));
     world.pass(HOUR * 2);
-    assert_eq!(alarms(&world, &asked).await, ["proof"]);
+    assert_eq!(alarms(&world, &prove_asked()).await, ["proof"]);
     assert_eq!(alarms(&world, &plan()).await, [""; 0], "three days, unless it is said");
     // A record that is dated later and that nobody of ours has signed hides no other.
     let later = SnapshotId::new(world.clock.now() + TimeDelta::days(1), 1);
     world.store.plant(&ObjectKey::canary(&later, "record"), Bytes::from_static(b"{}"));
-    assert_eq!(alarms(&world, &asked).await, ["proof"]);
-    let may_delete: Vec<Right> =
-        Right::NOT_OF_A_WRITER.into_iter().filter(|right| *right != Right::Delete).collect();
-    prove(world.store.without(&may_delete)).await;
-    let report = see(&world, &asked).await;
+    assert_eq!(alarms(&world, &prove_asked()).await, ["proof"]);
+    prove(&world, deleter(&world), |_| {}).await;
+    let report = see(&world, &prove_asked()).await;
     assert_eq!((report.status, kinds(&report)), (Status::Critical, vec!["proof"]));
     assert!(report.alarms[0].what.contains("S0"), "{:?}", report.alarms);
+}
+
+#[tokio::test]
+async fn junk_of_the_future_hides_no_proof_that_failed() {
+    let world = healthy().await;
+    prove(&world, deleter(&world), |_| {}).await;
+    for n in 0..40 {
+        let last: SnapshotId = format!("7{}{n:02}", "Z".repeat(23)).parse().expect("an id");
+        world.store.plant(&ObjectKey::canary(&last, "record"), Bytes::from_static(b"{}"));
+    }
+    let report = see(&world, &plan()).await;
+    assert_eq!((report.status, kinds(&report)), (Status::Critical, vec!["proof"]));
+    assert!(report.alarms[0].what.contains("S0"), "{:?}", report.alarms);
+}
+
+#[tokio::test]
+async fn that_only_junk_lies_where_records_do_is_critical_however_it_is_sealed() {
+    for are_sealed in [false, true] {
+        let world = healthy().await;
+        prove(&world, deleter(&world), |_| {}).await;
+        for (key, version) in plant_records(&world, 20).await {
+            if are_sealed {
+                world.store.seal_away(&key, &version);
+            }
+        }
+        let report = see(&world, &plan()).await;
+        assert_eq!((report.status, kinds(&report)), (Status::Critical, vec!["proof"]));
+        assert!(report.alarms[0].what.contains("somebody may hide"), "{:?}", report.alarms);
+        // The next proof is newer than what hid the last.
+        world.pass(TimeDelta::minutes(1));
+        prove(&world, writer(&world), |_| {}).await;
+        assert_eq!(alarms(&world, &plan()).await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn of_a_record_that_was_put_a_thousand_times_few_versions_are_read() {
+    let world = healthy().await;
+    let (key, _) = plant_records(&world, 1).await.remove(0);
+    for _ in 0..500 {
+        world.store.plant(&key, Bytes::from_static(b"{}"));
+    }
+    let (_, before) = world.store.calls();
+    assert_eq!(alarms(&world, &plan()).await, ["proof"]);
+    let (_, after) = world.store.calls();
+    assert!(after - before < 300, "{} reads", after - before);
+}
+
+#[tokio::test]
+async fn a_proof_that_could_not_tell_is_a_warning_and_hides_no_other() {
+    use stonekeep_format::prove::Verdict;
+    let world = healthy().await;
+    let unclear = |report: &mut crate::prove::ProveReport| report.verdict = Verdict::Inconclusive;
+    prove(&world, writer(&world), unclear).await;
+    let report = see(&world, &prove_asked()).await;
+    assert_eq!((report.status, kinds(&report)), (Status::Warning, vec!["proof"]));
+    world.pass(TimeDelta::minutes(1));
+    prove(&world, deleter(&world), |_| {}).await;
+    world.pass(TimeDelta::minutes(1));
+    prove(&world, writer(&world), unclear).await;
+    let report = see(&world, &plan()).await;
+    assert_eq!((report.status, kinds(&report)), (Status::Critical, vec!["proof"; 2]));
+    // Nor does it make the last verdict younger.
+    world.pass(TimeDelta::minutes(1));
+    prove(&world, writer(&world), |_| {}).await;
+    world.pass(TimeDelta::minutes(61));
+    prove(&world, writer(&world), unclear).await;
+    assert_eq!(alarms(&world, &prove_asked()).await, ["proof"; 2]);
+}
+
+#[tokio::test]
+async fn a_proof_that_is_dated_later_than_it_was_stored_does_not_count() {
+    let world = healthy().await;
+    prove(&world, writer(&world), |_| {}).await;
+    let real = list_all(&world.store, "canary/").await.versions;
+    let real = real.into_iter().find(|it| it.key.as_str().ends_with("/record")).expect("one");
+    let bytes = world.store.get(&real.key, &real.version_id, 1 << 20).await.expect("read");
+    let end = bytes.windows(5).position(|at| at == b"-----").expect("a signature");
+    let mut record: stonekeep_format::prove::ProveRecord =
+        serde_json::from_slice(&bytes[..end]).expect("a record");
+    assert!(world.store.lose(&real.key, &real.version_id));
+    record.written_at = world.clock.now() + TimeDelta::days(20);
+    let bytes = sign_document(&record, &world.plan.signer).expect("signed");
+    world.store.plant(&record.key, bytes.into());
+    assert_eq!(alarms(&world, &plan()).await, ["proof"]);
 }

@@ -191,6 +191,22 @@ async fn a_witness_file_is_read_back_and_private() {
     assert_eq!(names, 1, "nothing else is left");
 }
 
+#[tokio::test]
+async fn a_witness_that_could_not_be_read_again_is_not_written() {
+    let watched = Watched::new();
+    watched.commit_hourly(1, DAY);
+    let witness = look(&watched).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("vault.witness");
+    witness.save(&path).expect("written");
+    let mut long = witness.clone();
+    let seen = long.labels.values_mut().next().expect("a label");
+    *seen = vec![seen[0].clone(); 60_000];
+    let error = long.save(&path).expect_err("refused");
+    assert!(matches!(error, WitnessError::Write { .. }), "{error}");
+    assert_eq!(Witness::load(&path).expect("as it was"), Some(witness));
+}
+
 #[test]
 fn a_damaged_witness_file_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().expect("a directory");
