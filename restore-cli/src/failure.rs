@@ -83,6 +83,9 @@ pub(crate) enum Failure {
     /// `--owner`.
     #[error("cannot use --owner")]
     Owner(#[source] Box<SignatureError>),
+    /// It was asked to stop.
+    #[error("stopped by a signal before the repository was read")]
+    Stopped,
     /// Nobody to believe.
     #[error(
         "without a configuration, say whom to believe: --owner SHA256:…, as the recovery kit has it"
@@ -181,7 +184,12 @@ impl Failure {
             | Self::Policy { .. }
             | Self::LogFilter(_) => ErrorKind::Config,
             Self::InTheWay { .. } => ErrorKind::Conflict,
-            Self::Write { .. } | Self::Output(_) | Self::Runtime(_) => ErrorKind::Unavailable,
+            Self::Write { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                ErrorKind::Config
+            }
+            Self::Stopped | Self::Write { .. } | Self::Output(_) | Self::Runtime(_) => {
+                ErrorKind::Unavailable
+            }
         }
     }
 

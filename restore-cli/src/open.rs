@@ -97,11 +97,34 @@ impl Session<'_> {
         config: &ReaderConfig,
         context: &Context,
     ) -> Result<Repository, Failure> {
+        self.open_as(config, None, context).await
+    }
+
+    /// The same with the access key in this file.
+    pub(crate) async fn open_as(
+        &self,
+        config: &ReaderConfig,
+        credentials: Option<&Path>,
+        context: &Context,
+    ) -> Result<Repository, Failure> {
+        tokio::select! {
+            opened = self.open_whole(config, credentials, context) => opened,
+            () = context.cancel.cancelled() => Err(Failure::Stopped),
+        }
+    }
+
+    async fn open_whole(
+        &self,
+        config: &ReaderConfig,
+        credentials: Option<&Path>,
+        context: &Context,
+    ) -> Result<Repository, Failure> {
         let owner = self.trust(config)?;
         let stores = match config.repository(self.repository)? {
             Whereabouts::Directory(directory) => Stores::copy(open_copy(directory)?),
             Whereabouts::Bucket(repository) => {
-                let credentials = repository.credentials_file(self.environment)?;
+                let configured = repository.credentials_file(self.environment);
+                let credentials = credentials.map_or(configured, |path| Ok(Some(path)))?;
                 let buckets = self.buckets(repository, credentials, &owner, context).await?;
                 let of_tiers = buckets.of_tiers.into_iter().map(|store| Arc::new(store) as _);
                 Stores::new(Arc::new(buckets.main), of_tiers.collect())

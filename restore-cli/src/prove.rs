@@ -33,9 +33,13 @@ pub(crate) fn run(session: &Session<'_>, args: &ProveArgs) -> Result<ExitCode, F
         })
     });
     let report_key = report_key.transpose()?;
+    if let Some(path) = &args.credentials_file {
+        file::open_private(path, session.environment)?;
+    }
     let report = session.block_on(async |context, _| {
         // A bucket can be tried before there is a repository in it.
-        let known = match session.open(&config, &context).await {
+        let credentials = args.credentials_file.as_deref();
+        let known = match session.open_as(&config, credentials, &context).await {
             Ok(known) => Some(known),
             Err(Failure::Repository(error))
                 if matches!(*error, RepositoryError::NoGenesis { .. }) =>
@@ -66,10 +70,7 @@ async fn plan(
     session: &Session<'_>,
 ) -> Result<ProvePlan, Failure> {
     let credentials = match &args.credentials_file {
-        Some(path) => {
-            file::open_private(path, session.environment)?;
-            Some(path.as_path())
-        }
+        Some(path) => Some(path.as_path()),
         None => repository.credentials_file(session.environment)?,
     };
     // What the lock is worth is asked with locks that are named, whoever names a backup's.

@@ -24,7 +24,11 @@ pub(crate) fn run(session: &Session<'_>, args: &WatchArgs) -> Result<ExitCode, F
     if args.nagios {
         let (line, code) = match &looked {
             Ok(report) => (report::nagios(report), nagios_code(report.status)),
-            Err(failure) => (unknown(failure), UNKNOWN),
+            // What is not to be trusted is no reason to wait.
+            Err(failure) if failure.kind() == ErrorKind::Corrupt => {
+                (cannot("CRITICAL", failure), nagios_code(Status::Critical))
+            }
+            Err(failure) => (cannot("UNKNOWN", failure), UNKNOWN),
         };
         output::line(&line).map_err(Failure::Output)?;
         return Ok(ExitCode::from(code));
@@ -43,9 +47,9 @@ const fn nagios_code(status: Status) -> u8 {
     }
 }
 
-fn unknown(failure: &Failure) -> String {
+fn cannot(status: &str, failure: &Failure) -> String {
     let report = FailureReport::new(failure, failure.kind());
-    format!("STONEKEEP UNKNOWN - {}", report::without_pipe(&report.message))
+    format!("STONEKEEP {status} - {}", report::without_pipe(&report.message))
 }
 
 fn look(session: &Session<'_>, args: &WatchArgs) -> Result<WatchReport, Failure> {

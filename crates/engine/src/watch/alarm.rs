@@ -76,6 +76,8 @@ pub enum AlarmKind {
     Found(FindingKind),
     /// A bucket is configured otherwise than the owner signed.
     Configuration,
+    /// The newest snapshot is suspicious.
+    Suspicious,
     /// The repository was not attacked for long, or an attack succeeded.
     Proof,
     /// A key that is none of ours.
@@ -98,6 +100,7 @@ impl AlarmKind {
             Self::Stale,
             Self::Lock,
             Self::Configuration,
+            Self::Suspicious,
             Self::Proof,
             Self::Foreign,
             Self::Promise,
@@ -117,6 +120,7 @@ impl AlarmKind {
             Self::Lock => "lock",
             Self::Found(kind) => kind.as_str(),
             Self::Configuration => "configuration",
+            Self::Suspicious => "suspicious",
             Self::Proof => "proof",
             Self::Foreign => "foreign",
             Self::Promise => "promise",

@@ -87,6 +87,15 @@ fn secs(time: TimeDelta) -> u64 {
     u64::try_from(time.num_seconds()).unwrap_or(0)
 }
 
+/// A newest snapshot that is suspicious does not count, and somebody must look why it is.
+fn suspicious(label: &Label, audit: &Audit) -> Option<Alarm> {
+    let made = audit.history.of(label).iter().filter(|each| !each.is_future());
+    let newest = &made.max_by_key(|each| (each.manifest.committed_at, each.manifest.seq))?.manifest;
+    let why = newest.suspicious.as_ref()?;
+    let what = format!("the newest snapshot {} is suspicious: {why}", newest.id);
+    Some(Alarm::warning(AlarmKind::Suspicious, Some(label.clone()), what))
+}
+
 fn alarms_of(line: &LabelLine, audit: &Audit) -> Vec<Alarm> {
     let label = &line.label;
     let Some(newest) = &line.newest else {
@@ -98,7 +107,7 @@ fn alarms_of(line: &LabelLine, audit: &Audit) -> Vec<Alarm> {
         };
         return vec![Alarm::critical(AlarmKind::Missing, Some(label.clone()), what)];
     };
-    let mut alarms = Vec::new();
+    let mut alarms: Vec<Alarm> = suspicious(label, audit).into_iter().collect();
     if newest.age_secs > line.age_max_secs {
         let (age, age_max) = (hours(newest.age_secs), hours(line.age_max_secs));
         let what = format!("the newest snapshot {} is {age} old, and may be {age_max}", newest.id);
