@@ -653,3 +653,16 @@ async fn a_proof_that_is_dated_later_than_it_was_stored_does_not_count() {
     world.store.plant(&record.key, bytes.into());
     assert_eq!(alarms(&world, &plan()).await, ["proof"]);
 }
+
+#[tokio::test]
+async fn a_suspicious_newest_snapshot_is_a_warning() {
+    let world = World::weekly().await;
+    world.snapshot(&[&"x".repeat(1000)]).await;
+    world.pass(HOUR);
+    let shrunk = world.snapshot(&[&"x".repeat(10)]).await;
+    let report = see(&world, &plan()).await;
+    assert_eq!((report.status, kinds(&report)), (Status::Warning, vec!["suspicious"]));
+    assert!(report.alarms[0].what.contains(shrunk.snapshot.as_str()), "{:?}", report.alarms);
+    let newest = report.labels[0].newest.as_ref().expect("the one before");
+    assert_ne!(newest.id, shrunk.snapshot);
+}
