@@ -181,7 +181,8 @@ mod tests {
     fn much_of_one_kind_hides_no_news_of_another() {
         let alarm = |kind, n: u32| Alarm::critical(kind, None, n.to_string());
         let mut alarms: Vec<Alarm> = (0..100).map(|n| alarm(AlarmKind::Lock, n)).collect();
-        let before = Told::of(&with(alarms.clone()));
+        let quieter = with(alarms.clone());
+        let before = Message::new("vault", &quieter).told;
         alarms.push(alarm(AlarmKind::Foreign, 0));
         let report = with(alarms);
         let message = Message::new("vault", &report);
