@@ -12,7 +12,6 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use stonekeep_format::{
     ErrorKind,
     ids::{Label, RepositoryId, SnapshotId},
-    key::ObjectKey,
     lock::check_skew,
 };
 use stonekeep_store::StoreError;
@@ -181,11 +180,7 @@ fn planted(history: &History) -> Vec<Finding> {
 
 /// A lifecycle rule hides what has expired behind a marker; that is no news.
 fn markers(history: &History, at: DateTime<Utc>) -> Vec<Finding> {
-    let all = history.labels.values().flat_map(|of_label| &of_label.snapshots);
-    let promised: BTreeSet<&ObjectKey> = all
-        .filter(|each| each.manifest.promised_until > at)
-        .map(|each| &each.manifest.key)
-        .collect();
+    let promised = history.promised_keys(at);
     let over_promised = history.markers.iter().filter(|marker| promised.contains(&marker.key));
     over_promised
         .map(|marker| {

@@ -17,7 +17,6 @@ use serde::Serialize;
 use stonekeep_format::{
     ErrorKind,
     ids::{BucketName, Label, SnapshotId, VersionId},
-    inventory::Inventory,
     key::ObjectKey,
     lock::{self, Lock, LockError, LockMode},
 };
@@ -27,6 +26,7 @@ use crate::{
     Context,
     events::{Event, Phase},
     history::{FindError, History, Selector, Snapshot, find},
+    named::NamedObject,
     repository::{Repository, RepositoryError},
     segments::{SegmentError, load_inventory},
     stores::Stores,
@@ -251,18 +251,9 @@ async fn choose(
     if chosen.snapshots.is_empty() { Err(ExtendError::OnlySuspicious) } else { Ok(chosen) }
 }
 
-/// One version of one object. Ordered, so that one that is named twice is prolonged once.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Object {
-    bucket: BucketName,
-    key: ObjectKey,
-    version_id: VersionId,
-    bytes: u64,
-}
-
-fn genesis_objects(repository: &Repository) -> BTreeSet<Object> {
+fn genesis_objects(repository: &Repository) -> BTreeSet<NamedObject> {
     let bucket = repository.stores.main().bucket();
-    let object = |of: &crate::repository::GenesisObject| Object {
+    let object = |of: &crate::repository::GenesisObject| NamedObject {
         bucket: bucket.clone(),
         key: of.version.key.clone(),
         version_id: of.version.version_id.clone(),
@@ -274,35 +265,12 @@ fn genesis_objects(repository: &Repository) -> BTreeSet<Object> {
 async fn objects(
     repository: &Repository,
     snapshot: &Snapshot,
-) -> Result<BTreeSet<Object>, SegmentError> {
+) -> Result<BTreeSet<NamedObject>, SegmentError> {
     let manifest = &snapshot.manifest;
     let named = &manifest.inventory;
     let inventory = load_inventory(repository, named, &manifest.id).await?;
-    let mut objects = segments(&inventory);
-    objects.insert(Object {
-        // A manifest lies beside its inventory.
-        bucket: named.bucket.clone(),
-        key: snapshot.version.key.clone(),
-        version_id: snapshot.version.version_id.clone(),
-        bytes: snapshot.version.bytes,
-    });
-    objects.insert(Object {
-        bucket: named.bucket.clone(),
-        key: named.key.clone(),
-        version_id: named.version_id.clone(),
-        bytes: named.bytes,
-    });
-    Ok(objects)
-}
-
-fn segments(inventory: &Inventory) -> BTreeSet<Object> {
-    let object = |segment: &stonekeep_format::inventory::Segment| Object {
-        bucket: segment.bucket.clone(),
-        key: segment.key.clone(),
-        version_id: segment.version_id.clone(),
-        bytes: segment.bytes,
-    };
-    inventory.segments.iter().map(object).collect()
+    let segments = inventory.segments.iter().map(NamedObject::from);
+    Ok(segments.chain(NamedObject::documents(snapshot)).collect())
 }
 
 /// What became of one object.
@@ -323,7 +291,7 @@ impl Work<'_> {
     async fn snapshot(
         &mut self,
         snapshot: &Snapshot,
-        objects: &BTreeSet<Object>,
+        objects: &BTreeSet<NamedObject>,
     ) -> Result<(), ExtendError> {
         self.all(objects).await?;
         let manifest = &snapshot.manifest;
@@ -348,7 +316,7 @@ impl Work<'_> {
         self.fail((&named.key, &named.version_id), error.kind(), why);
     }
 
-    async fn all(&mut self, objects: &BTreeSet<Object>) -> Result<(), ExtendError> {
+    async fn all(&mut self, objects: &BTreeSet<NamedObject>) -> Result<(), ExtendError> {
         let bytes = objects.iter().map(|object| object.bytes).fold(0, u64::saturating_add);
         let phase = Phase::Extending;
         self.context.tell(Event::Phase { phase, bytes_expected: Some(bytes), rows_expected: None });
@@ -373,7 +341,7 @@ impl Work<'_> {
         }
     }
 
-    fn take(&mut self, object: &Object, outcome: Result<Became, StoreError>) {
+    fn take(&mut self, object: &NamedObject, outcome: Result<Became, StoreError>) {
         self.context.tell(Event::Progress { bytes: object.bytes, rows: 0 });
         let counts = &mut self.report.objects;
         match outcome {
@@ -413,7 +381,7 @@ impl Work<'_> {
 /// Prolongs one lock, unless it is as long and as strong already, and reads it back.
 async fn prolong(
     buckets: &Prolongable,
-    object: &Object,
+    object: &NamedObject,
     wanted: Lock,
 ) -> Result<Became, StoreError> {
     let store = buckets.of(&object.bucket);

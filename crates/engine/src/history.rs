@@ -399,6 +399,13 @@ impl History {
         self.labels.get(label).map_or(&[], |of_label| &of_label.snapshots)
     }
 
+    /// Returns the keys of the snapshots that are promised still.
+    pub(crate) fn promised_keys(&self, at: DateTime<Utc>) -> BTreeSet<ObjectKey> {
+        let all = self.labels.values().flat_map(|of_label| &of_label.snapshots);
+        let promised = all.filter(|each| each.manifest.promised_until > at);
+        promised.map(|each| each.manifest.key.clone()).collect()
+    }
+
     /// Returns the newest snapshot of a label that is not suspicious and claims no future.
     pub(crate) fn newest_sound(&self, label: &Label) -> Option<&Snapshot> {
         let is_sound = |each: &&Snapshot| each.manifest.suspicious.is_none() && !each.is_future();

@@ -18,6 +18,7 @@ pub mod history;
 pub mod init;
 pub mod lifecycle;
 pub mod list;
+mod named;
 pub mod policy;
 pub mod prove;
 pub mod repository;

@@ -3,7 +3,7 @@
 //! Needs no identity: it reads manifests and, for one snapshot, its inventory. It changes nothing and judges nothing but the
 //! chain; whether the named objects are really there is [`crate::verify`]'s to say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -22,7 +22,7 @@ use crate::{
     Context,
     audit::{Audit, AuditError, audit},
     finding::Finding,
-    history::{FindError, History, LabelHistory, Selector, find},
+    history::{FindError, LabelHistory, Selector, find},
     repository::{Planted, Repository},
     segments::{SegmentError, load_inventory},
 };
@@ -189,7 +189,7 @@ impl ListReport {
             all.map(|each| SnapshotLine::of(&each.manifest, at)).collect();
         snapshots
             .sort_by(|a, b| (b.committed_at, b.seq, &b.id).cmp(&(a.committed_at, a.seq, &a.id)));
-        let promised = promised_keys(&history, at);
+        let promised = history.promised_keys(at);
         let mut markers = history.markers;
         markers.retain(|each| promised.contains(&each.key));
         let labels = history.labels.iter();
@@ -213,13 +213,6 @@ impl From<DeleteMarker> for Marker {
         let DeleteMarker { key, version_id, modified_at } = marker;
         Self { key, version_id, modified_at }
     }
-}
-
-fn promised_keys(history: &History, at: DateTime<Utc>) -> BTreeSet<ObjectKey> {
-    let all = history.labels.values().flat_map(|of_label| &of_label.snapshots);
-    let all = all.map(|each| &each.manifest);
-    let promised = all.filter(|manifest| manifest.promised_until > at);
-    promised.map(|manifest| manifest.key.clone()).collect()
 }
 
 impl SnapshotLine {

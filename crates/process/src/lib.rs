@@ -1,7 +1,7 @@
 //! What both binaries have in common as processes.
 //!
 //! How a result is printed ([`output`]), a failure told and turned into an exit code ([`failure`]), a signal heeded
-//! ([`signals`]), events written as JSON lines ([`lines`]), figures for Prometheus ([`metrics`]), somebody told over HTTP
+//! ([`signals`]), events written as JSON lines ([`lines`]), figures for Prometheus ([`metrics`]), a file written over ([`mod@replace`]), somebody told over HTTP
 //! ([`notify`]), and the configuration turned into what the crates below take
 //! ([`options`]). It decides nothing about backups or restores, and reads no files; of the environment it knows the proxies alone.
 
@@ -12,6 +12,7 @@ pub mod notify;
 pub mod options;
 pub mod output;
 pub mod probes;
+pub mod replace;
 pub mod signals;
 pub mod table;
 

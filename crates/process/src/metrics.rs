@@ -1,12 +1,10 @@
 //! Figures for Prometheus, in a file that its node exporter's textfile collector reads.
 
-use std::{
-    io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
-    path::Path,
-};
+use std::{io, path::Path};
 
 use prometheus_client::{encoding::text, registry::Registry};
+
+use crate::replace::replace;
 
 /// Writes the file whole or not at all, readable by others than its owner.
 ///
@@ -15,11 +13,5 @@ use prometheus_client::{encoding::text, registry::Registry};
 pub fn write(path: &Path, registry: &Registry) -> io::Result<()> {
     let mut document = String::new();
     text::encode(&mut document, registry).map_err(io::Error::other)?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    let mut new = tempfile::Builder::new()
-        .permissions(std::fs::Permissions::from_mode(0o644))
-        .tempfile_in(dir.unwrap_or(Path::new(".")))?;
-    new.write_all(document.as_bytes())?;
-    new.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    replace(path, document.as_bytes(), 0o644)
 }

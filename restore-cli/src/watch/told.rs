@@ -2,8 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +10,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use stonekeep_engine::watch::{Alarm, AlarmKind, Severity, Status, WatchReport};
 use stonekeep_format::ids::{BucketName, RepositoryId};
-use stonekeep_process::notify::{Notifier, NotifyError};
+use stonekeep_process::{
+    notify::{Notifier, NotifyError},
+    replace::replace,
+};
 
 use crate::report;
 
@@ -135,11 +137,7 @@ fn load(path: &Path) -> Option<Told> {
 }
 
 fn save(path: &Path, told: &Told) -> io::Result<()> {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    let mut new = tempfile::NamedTempFile::new_in(dir.unwrap_or(Path::new(".")))?;
-    new.write_all(&serde_json::to_vec(told)?)?;
-    new.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    replace(path, &serde_json::to_vec(told)?, 0o600)
 }
 
 #[cfg(test)]
@@ -183,7 +181,8 @@ mod tests {
     fn much_of_one_kind_hides_no_news_of_another() {
         let alarm = |kind, n: u32| Alarm::critical(kind, None, n.to_string());
         let mut alarms: Vec<Alarm> = (0..100).map(|n| alarm(AlarmKind::Lock, n)).collect();
-        let before = Told::of(&with(alarms.clone()));
+        let quieter = with(alarms.clone());
+        let before = Message::new("vault", &quieter).told;
         alarms.push(alarm(AlarmKind::Foreign, 0));
         let report = with(alarms);
         let message = Message::new("vault", &report);

@@ -7,6 +7,7 @@ use stonekeep_format::{
     chain::Chains,
     clock::StillClock,
     ids::{ChainId, Seq},
+    key::ObjectKey,
     manifest::Manifest,
 };
 

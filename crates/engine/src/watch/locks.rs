@@ -4,16 +4,13 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use rand::seq::IteratorRandom as _;
-use stonekeep_format::{
-    ids::{BucketName, VersionId},
-    inventory::{Inventory, Segment},
-    key::ObjectKey,
-};
+use stonekeep_format::{ids::VersionId, inventory::Inventory, key::ObjectKey};
 use stonekeep_store::StoreError;
 
 use super::{Alarm, AlarmKind, WatchError, alarm::Alarms};
 use crate::{
     history::Snapshot,
+    named::NamedObject,
     repository::Repository,
     segments::{SegmentError, load_inventory},
     verify::{self, REQUESTS_MAX},
@@ -22,24 +19,6 @@ use crate::{
 /// Segments of each newest snapshot whose locks are asked for (64), others each time: of a snapshot of which one in twenty is
 /// wrong, 96 looks in 100 see it; of any that stays wrong, a day of hourly looks does.
 const SAMPLE: usize = 64;
-
-/// One version of one object.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Object {
-    bucket: BucketName,
-    key: ObjectKey,
-    version_id: VersionId,
-}
-
-impl From<&Segment> for Object {
-    fn from(segment: &Segment) -> Self {
-        Self {
-            bucket: segment.bucket.clone(),
-            key: segment.key.clone(),
-            version_id: segment.version_id.clone(),
-        }
-    }
-}
 
 /// Asks for the locks, and returns how many were told.
 pub(super) async fn judge(
@@ -51,7 +30,7 @@ pub(super) async fn judge(
 ) -> Result<u64, WatchError> {
     let manifest = &snapshot.manifest;
     let label = Some(manifest.label.clone());
-    let mut objects = BTreeSet::from(documents(snapshot));
+    let mut objects = BTreeSet::from(NamedObject::documents(snapshot));
     match load_inventory(repository, &manifest.inventory, &manifest.id).await {
         Ok(inventory) => objects.extend(sample(&inventory, all)),
         Err(error) if is_refused(&error) => notes.push(format!(
@@ -81,28 +60,12 @@ pub(super) async fn judge(
     Ok(asked - refused)
 }
 
-fn documents(snapshot: &Snapshot) -> [Object; 2] {
-    let named = &snapshot.manifest.inventory;
-    let manifest = Object {
-        // A manifest lies beside its inventory.
-        bucket: named.bucket.clone(),
-        key: snapshot.version.key.clone(),
-        version_id: snapshot.version.version_id.clone(),
-    };
-    let inventory = Object {
-        bucket: named.bucket.clone(),
-        key: named.key.clone(),
-        version_id: named.version_id.clone(),
-    };
-    [manifest, inventory]
-}
-
-fn sample(inventory: &Inventory, all: bool) -> Vec<Object> {
+fn sample(inventory: &Inventory, all: bool) -> Vec<NamedObject> {
     let segments = inventory.segments.iter();
     if all {
-        return segments.map(Object::from).collect();
+        return segments.map(NamedObject::from).collect();
     }
-    segments.choose_multiple(&mut rand::rng(), SAMPLE).into_iter().map(Object::from).collect()
+    segments.choose_multiple(&mut rand::rng(), SAMPLE).into_iter().map(NamedObject::from).collect()
 }
 
 fn is_refused(error: &SegmentError) -> bool {
@@ -135,9 +98,9 @@ enum Seen {
 async fn look(
     repository: &Repository,
     snapshot: &Snapshot,
-    object: Object,
+    object: NamedObject,
 ) -> Result<Seen, WatchError> {
-    let Object { bucket, key, version_id } = object;
+    let NamedObject { bucket, key, version_id, .. } = object;
     let lock = match repository.stores.of(&bucket).retention(&key, &version_id).await {
         Ok(lock) => lock,
         Err(StoreError::NotFound { .. }) => return Ok(Seen::Bad(missing(&key, &version_id))),
