@@ -179,7 +179,7 @@ async fn a_suspicious_snapshot_does_not_count_as_fresh() {
     let world = healthy().await;
     world.pass(HOUR * 3);
     assert!(world.snapshot(&["a"]).await.suspicious.is_some());
-    assert_eq!(alarms(&world, &plan()).await, ["stale"]);
+    assert_eq!(alarms(&world, &plan()).await, ["stale", "suspicious"]);
 }
 
 #[tokio::test]
