@@ -290,7 +290,7 @@ pub(crate) fn extend(report: &ExtendReport) -> Vec<String> {
     lines.extend(report.left_out.iter().map(of_label));
     let is_whole = report.worst.is_none();
     for ExtendedSnapshot { label, id, promised_until } in &report.snapshots {
-        let is_locked = if is_whole { "is locked" } else { "was to be locked" };
+        let is_locked = if is_whole { "is locked at least" } else { "was to be locked" };
         let promise = time(*promised_until);
         lines.push(format!(
             "Snapshot {id} of {label} {is_locked} until {until}; it was promised until {promise}."
