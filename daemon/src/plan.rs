@@ -6,10 +6,13 @@ use std::{
 };
 
 use secrecy::ExposeSecret;
-use stonekeep_config::{DaemonConfig, DatabaseConfig, Environment, Patterns, password::Login};
+use stonekeep_config::{
+    DaemonConfig, DatabaseConfig, Environment, Patterns, RepositoryConfig, password::Login,
+};
 use stonekeep_engine::{
     backup::{BackupPlan, Target},
     context::SystemClock,
+    stores,
 };
 use stonekeep_format::{
     ids::{Label, SegmentId},
@@ -21,14 +24,15 @@ use stonekeep_postgres::{
     tools::ToolDirs,
 };
 use stonekeep_process::options;
-use stonekeep_store::{AppendStore, S3Store};
+use stonekeep_store::{AppendStore, ReadStore, S3Store};
 
 use crate::failure::Failure;
 
 /// The repositories' buckets.
 pub(crate) struct Stores(Vec<Opened>);
 
-struct Opened {
+/// One repository's buckets, and the copy of its genesis if one is named.
+pub(crate) struct Opened {
     name: String,
     store: Arc<dyn AppendStore>,
     tiers: BTreeMap<String, Arc<dyn AppendStore>>,
@@ -51,6 +55,14 @@ pub(crate) struct Shared<'c> {
     pub(crate) signer: Signer,
     pub(crate) owner: Trust,
     distrusted: BTreeSet<SegmentId>,
+}
+
+impl Opened {
+    /// Returns what a reader of the repository takes: its buckets, and the copy of its genesis.
+    pub(crate) fn into_read(self) -> (stores::Stores, Option<Vec<u8>>) {
+        let of_tiers = self.tiers.into_values().map(|store| store as Arc<dyn ReadStore>);
+        (stores::Stores::new(self.store, of_tiers.collect()), self.genesis)
+    }
 }
 
 fn of_server(label: &Label, server: &Label) -> bool {
@@ -80,27 +92,32 @@ impl<'c> Shared<'c> {
     pub(crate) async fn stores(&self) -> Result<Stores, Failure> {
         let mut stores = Vec::new();
         for repository in self.config.repositories() {
-            let credentials = repository.credentials_file(self.environment)?;
-            let open = async |options| {
-                let opened = S3Store::open(options, Arc::new(SystemClock)).await;
-                let store = opened.map_err(|source| Failure::Store {
-                    name: repository.name.clone(),
-                    source: Box::new(source),
-                })?;
-                Ok::<Arc<dyn AppendStore>, Failure>(Arc::new(store))
-            };
-            let mut tiers = BTreeMap::new();
-            for (name, options) in options::s3_of_tiers(repository, credentials) {
-                tiers.insert(name, open(options).await?);
-            }
-            stores.push(Opened {
-                name: repository.name.clone(),
-                store: open(options::s3(repository, credentials)).await?,
-                tiers,
-                genesis: repository.genesis()?.map(String::into_bytes),
-            });
+            stores.push(self.open(repository).await?);
         }
         Ok(Stores(stores))
+    }
+
+    /// Opens the buckets of one repository.
+    pub(crate) async fn open(&self, repository: &RepositoryConfig) -> Result<Opened, Failure> {
+        let credentials = repository.credentials_file(self.environment)?;
+        let open = async |options| {
+            let opened = S3Store::open(options, Arc::new(SystemClock)).await;
+            let store = opened.map_err(|source| Failure::Store {
+                name: repository.name.clone(),
+                source: Box::new(source),
+            })?;
+            Ok::<Arc<dyn AppendStore>, Failure>(Arc::new(store))
+        };
+        let mut tiers = BTreeMap::new();
+        for (name, options) in options::s3_of_tiers(repository, credentials) {
+            tiers.insert(name, open(options).await?);
+        }
+        Ok(Opened {
+            name: repository.name.clone(),
+            store: open(options::s3(repository, credentials)).await?,
+            tiers,
+            genesis: repository.genesis()?.map(String::into_bytes),
+        })
     }
 
     /// Returns the databases of these labels, or all: what the file has as several is asked for at its server.

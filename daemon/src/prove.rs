@@ -13,11 +13,10 @@ use stonekeep_engine::{
     context::SystemClock,
     prove::{ProveError, ProvePlan, ProveReport, authority, put_record},
     repository::{Repository, RepositoryError},
-    stores::Stores,
 };
 use stonekeep_format::{ErrorKind, genesis::LockBy, lock};
 use stonekeep_process::{failure::FailureReport, options, output, probes};
-use stonekeep_store::{ProbeStore, ReadStore, S3Probe, S3Store, StoreError};
+use stonekeep_store::{ProbeStore, S3Probe, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -132,23 +131,9 @@ async fn known(
     context: &Context,
 ) -> Result<Option<Repository>, Failure> {
     let repository = of.name.clone();
-    let credentials = of.credentials_file(shared.environment)?;
-    let open = async |options| {
-        let opened = S3Store::open(options, Arc::new(SystemClock)).await;
-        let store: Arc<dyn ReadStore> = Arc::new(opened.map_err(|source| Failure::Store {
-            name: repository.clone(),
-            source: Box::new(source),
-        })?);
-        Ok::<_, Failure>(store)
-    };
-    let main = open(options::s3(of, credentials)).await?;
-    let mut of_tiers = Vec::new();
-    for (_, options) in options::s3_of_tiers(of, credentials) {
-        of_tiers.push(open(options).await?);
-    }
-    let stores = Stores::new(main, of_tiers);
-    let known = match of.genesis()? {
-        Some(copy) => Repository::pinned(copy.as_bytes(), stores, &shared.owner),
+    let (stores, genesis) = shared.open(of).await?.into_read();
+    let known = match genesis {
+        Some(copy) => Repository::pinned(&copy, stores, &shared.owner),
         None => tokio::select! {
             opened = Repository::open(stores, &shared.owner, context) => opened,
             () = context.cancel.cancelled() => {

@@ -414,7 +414,7 @@ impl History {
     }
 
     /// The newest is the one committed last, of whichever chain, but none that claims the future.
-    fn newest_of(&self, label: &Label) -> Option<&Snapshot> {
+    pub(crate) fn newest_of(&self, label: &Label) -> Option<&Snapshot> {
         let made = self.of(label).iter().filter(|each| !each.is_future());
         made.max_by_key(|each| (each.manifest.committed_at, each.manifest.seq))
     }

@@ -366,13 +366,19 @@ pub fn differences(
     wanted: &BTreeMap<String, String>,
     found: &BTreeMap<String, String>,
 ) -> Vec<String> {
-    let differs = |(name, wanted): (&String, &String)| match found.get(name) {
-        Some(found) if found != wanted && wanted != UNREAD => {
-            Some(format!("{name} is {found:?}, not {wanted:?}"))
-        }
-        _ => None,
+    let told = |name: &String| format!("{name} is {:?}, not {:?}", found[name], wanted[name]);
+    differing(wanted, found).map(told).collect()
+}
+
+/// Yields the parts that are configured otherwise than is wanted. One that was not read, then or now, tells nothing.
+pub(crate) fn differing<'w>(
+    wanted: &'w BTreeMap<String, String>,
+    found: &BTreeMap<String, String>,
+) -> impl Iterator<Item = &'w String> {
+    let differs = |(name, wanted): &(&String, &String)| {
+        *wanted != UNREAD && found.get(*name).is_some_and(|found| found != *wanted)
     };
-    wanted.iter().filter_map(differs).collect()
+    wanted.iter().filter(differs).map(|(name, _)| name)
 }
 
 async fn facts(store: &dyn ProbeStore) -> Result<BucketFacts, ProveError> {

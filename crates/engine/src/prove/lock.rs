@@ -12,7 +12,7 @@ use stonekeep_format::{
 use stonekeep_store::{Attack, Canary, Planting, ProbeStore, Reaction};
 
 use super::{
-    ORACLES, ProveError, ProvePlan, ProveReport, Siege,
+    ORACLES, Probe, ProveError, ProvePlan, ProveReport, Siege,
     authority::{deletes, relocks},
     each, facts, failed,
 };
@@ -140,22 +140,33 @@ impl Siege<'_> {
     }
 
     async fn delete(&mut self, canary: &Canary, may_delete: bool) {
-        for probe in deletes() {
-            let is_bypass = probe.id.starts_with("S3");
-            let answer = self.store.attack(probe.attack, canary, true).await;
-            let (verdict, note) = match answer.reaction {
-                Reaction::Denied if may_delete => (Verdict::Pass, "refused by the lock"),
-                Reaction::Denied => {
-                    (Verdict::Inconclusive, "refused, perhaps for want of the right")
-                }
-                Reaction::Done if is_bypass && self.plan.lock_mode == LockMode::Governance => {
-                    (Verdict::Lacking, "GOVERNANCE: whoever may bypass it, deletes")
-                }
-                Reaction::Done => (Verdict::Fail, "THE LOCK DID NOT HOLD"),
-                _ => (Verdict::Inconclusive, "tells nothing"),
-            };
-            self.say(probe.id, probe.what, verdict, format!("{answer}: {note}"));
+        for Probe { id, what, attack, .. } in deletes() {
+            self.delete_by(id, what, attack, (canary, may_delete)).await;
         }
+    }
+
+    /// Deletes a locked canary by one attack.
+    async fn delete_by(
+        &mut self,
+        id: &str,
+        what: &str,
+        attack: Attack,
+        (canary, may_delete): (&Canary, bool),
+    ) {
+        use Attack::{DeleteMany, DeleteVersion};
+        let is_bypass =
+            matches!(attack, DeleteVersion { bypass: true } | DeleteMany { bypass: true });
+        let answer = self.store.attack(attack, canary, true).await;
+        let (verdict, note) = match answer.reaction {
+            Reaction::Denied if may_delete => (Verdict::Pass, "refused by the lock"),
+            Reaction::Denied => (Verdict::Inconclusive, "refused, perhaps for want of the right"),
+            Reaction::Done if is_bypass && self.plan.lock_mode == LockMode::Governance => {
+                (Verdict::Lacking, "GOVERNANCE: whoever may bypass it, deletes")
+            }
+            Reaction::Done => (Verdict::Fail, "THE LOCK DID NOT HOLD"),
+            _ => (Verdict::Inconclusive, "tells nothing"),
+        };
+        self.say(id, what, verdict, format!("{answer}: {note}"));
     }
 
     /// Weakens the lock; and whatever came of that, deletes once more, bypassing: two steps that each look harmless.
@@ -168,18 +179,9 @@ impl Siege<'_> {
             self.probe(probe, canary).await;
         }
         if self.plan.lock_mode == LockMode::Compliance {
-            let answer =
-                self.store.attack(Attack::DeleteVersion { bypass: true }, canary, true).await;
-            let (verdict, note) = match answer.reaction {
-                Reaction::Denied if may_delete => (Verdict::Pass, "refused by the lock"),
-                Reaction::Denied => {
-                    (Verdict::Inconclusive, "refused, perhaps for want of the right")
-                }
-                Reaction::Done => (Verdict::Fail, "THE LOCK DID NOT HOLD"),
-                _ => (Verdict::Inconclusive, "tells nothing"),
-            };
             let what = "Delete a version, bypassing, after weakening its lock";
-            self.say("S4d", what, verdict, format!("{answer}: {note}"));
+            let attack = Attack::DeleteVersion { bypass: true };
+            self.delete_by("S4d", what, attack, (canary, may_delete)).await;
         }
     }
 

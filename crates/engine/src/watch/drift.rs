@@ -3,7 +3,10 @@
 use stonekeep_store::StoreError;
 
 use super::{Alarm, AlarmKind, WatchError, alarm::Alarms};
-use crate::{prove::UNREAD, repository::Repository};
+use crate::{
+    prove::{UNREAD, differing},
+    repository::Repository,
+};
 
 /// Compares each bucket with the genesis, as far as this credential may read its configuration. The texts are not told: a policy
 /// is long, and `stonekeep prove` shows them.
@@ -28,19 +31,15 @@ pub(super) async fn judge(
                 });
             }
         };
-        let mut unread = Vec::new();
-        for (part, wanted) in signed.iter().filter(|(_, wanted)| *wanted != UNREAD) {
-            match found.facts.get(part) {
-                Some(text) if text == wanted => {}
-                Some(_) => {
-                    let what = format!(
-                        "the {part} configuration of bucket {bucket} is not as the owner signed it: set it back, or sign it anew with `stonekeep rotate`"
-                    );
-                    alarms.raise(Alarm::critical(AlarmKind::Configuration, None, what));
-                }
-                None => unread.push(part.as_str()),
-            }
+        for part in differing(signed, &found.facts) {
+            let what = format!(
+                "the {part} configuration of bucket {bucket} is not as the owner signed it: set it back, or sign it anew with `stonekeep rotate`"
+            );
+            alarms.raise(Alarm::critical(AlarmKind::Configuration, None, what));
         }
+        let was_read = signed.iter().filter(|(_, text)| *text != UNREAD).map(|(part, _)| part);
+        let unread = was_read.filter(|part| !found.facts.contains_key(*part));
+        let unread: Vec<&str> = unread.map(String::as_str).collect();
         if !unread.is_empty() {
             let unread = unread.join(", ");
             notes

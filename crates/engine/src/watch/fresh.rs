@@ -89,8 +89,7 @@ fn secs(time: TimeDelta) -> u64 {
 
 /// A newest snapshot that is suspicious does not count, and somebody must look why it is.
 fn suspicious(label: &Label, audit: &Audit) -> Option<Alarm> {
-    let made = audit.history.of(label).iter().filter(|each| !each.is_future());
-    let newest = &made.max_by_key(|each| (each.manifest.committed_at, each.manifest.seq))?.manifest;
+    let newest = &audit.history.newest_of(label)?.manifest;
     let why = newest.suspicious.as_ref()?;
     let what = format!("the newest snapshot {} is suspicious: {why}", newest.id);
     Some(Alarm::warning(AlarmKind::Suspicious, Some(label.clone()), what))

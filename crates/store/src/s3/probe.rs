@@ -223,11 +223,13 @@ fn request(attack: Attack, key: &str, version: &VersionId, bucket: &BucketName) 
         body: body.to_owned(),
         ..Request::default()
     };
-    let bypassing = |mut request: Request, bypass: bool| {
-        if bypass {
-            request.headers.push(("x-amz-bypass-governance-retention", "true".to_owned()));
-        }
+    let with = |mut request: Request, name, value: &str| {
+        request.headers.push((name, value.to_owned()));
         request
+    };
+    let bypassing = |request, bypass| match bypass {
+        true => with(request, "x-amz-bypass-governance-retention", "true"),
+        false => request,
     };
     let relock = |query: String, body: String| Request { body, ..on_object("PUT", query) };
     match attack {
@@ -253,28 +255,23 @@ fn request(attack: Attack, key: &str, version: &VersionId, bucket: &BucketName) 
         ),
         Attack::Hide => on_object("DELETE", String::new()),
         Attack::Overwrite { conditional } => {
-            let mut put = Request { body: SONG.to_owned(), ..on_object("PUT", String::new()) };
-            if conditional {
-                put.headers.push(("if-none-match", "*".to_owned()));
-            }
-            put
+            let put = Request { body: SONG.to_owned(), ..on_object("PUT", String::new()) };
+            if conditional { with(put, "if-none-match", "*") } else { put }
         }
         Attack::Hold => Request {
             body: format!("<LegalHold xmlns=\"{NAMESPACE}\"><Status>ON</Status></LegalHold>"),
             ..on_object("PUT", format!("?legal-hold=&{of_version}"))
         },
         Attack::Publish => {
-            let mut publish = on_object("PUT", format!("?acl=&{of_version}"));
-            publish.headers.push(("x-amz-acl", "public-read".to_owned()));
-            publish
+            with(on_object("PUT", format!("?acl=&{of_version}")), "x-amz-acl", "public-read")
         }
         Attack::Read => on_object("GET", format!("?{of_version}")),
         Attack::List => on_bucket("GET", "?list-type=2&max-keys=1", ""),
         Attack::ListVersions => on_bucket("GET", "?max-keys=1&versions=", ""),
-        Attack::ForeignOwner => Request {
-            headers: vec![("x-amz-expected-bucket-owner", "000000000000".to_owned())],
-            ..on_bucket("GET", "?location=", "")
-        },
+        Attack::ForeignOwner => {
+            let owner = "x-amz-expected-bucket-owner";
+            with(on_bucket("GET", "?location=", ""), owner, "000000000000")
+        }
         Attack::SuspendVersioning => on_bucket("PUT", "?versioning=", &suspended()),
         Attack::DeleteBucket => on_bucket("DELETE", "", ""),
         Attack::AbortUpload => on_object("DELETE", format!("?uploadId={NO_ID}")),
