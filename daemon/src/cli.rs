@@ -9,7 +9,7 @@ use stonekeep_format::ids::Label;
 /// What each exit code means, for scripts: the numbers of BSD's `sysexits.h`.
 const EXIT_CODES: &str = "\
 Exit codes:
-   0  done
+   0  done (also: skipped, because another run has the database)
   64  the command line is wrong
   65  something is corrupt, foreign or not trusted, or an attack succeeded: look into it now
   69  a server cannot be reached

@@ -60,6 +60,9 @@ pub(crate) enum Failure {
     /// It was not begun.
     #[error("stopped by a signal before {label} was begun")]
     Stopped { label: Label },
+    /// It did not get on.
+    #[error("{label} was ended: nothing moved for {minutes} minutes; look at the server and the bucket, or raise stall_max")]
+    Stalled { label: Label, minutes: u64 },
     /// `STONEKEEP_LOG`.
     #[error("STONEKEEP_LOG is no log filter")]
     LogFilter(#[source] tracing_subscriber::filter::ParseError),
@@ -92,7 +95,9 @@ impl Failure {
             | Self::TwoOfALabel { .. }
             | Self::Metrics { .. }
             | Self::LogFilter(_) => ErrorKind::Config,
-            Self::Stopped { .. } | Self::Output(_) | Self::Runtime(_) => ErrorKind::Unavailable,
+            Self::Stopped { .. } | Self::Stalled { .. } | Self::Output(_) | Self::Runtime(_) => {
+                ErrorKind::Unavailable
+            }
         }
     }
 

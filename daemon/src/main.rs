@@ -6,6 +6,7 @@ mod cli;
 mod failure;
 mod log;
 mod metrics;
+mod outcome;
 mod plan;
 mod prove;
 
@@ -38,7 +39,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         let cancel = signals::listen().map_err(Failure::Runtime)?;
         match &cli.command {
             Command::Backup { labels, fresh, accept_shrink } => {
-                let once = Once { fresh: *fresh, accept_shrink: *accept_shrink };
+                let once = Once { fresh: *fresh, accept_shrink: *accept_shrink, ..Once::default() };
                 let options = backup::Options { labels, once, voice, json: cli.json };
                 backup::run(&config, &environment, options, cancel).await
             }

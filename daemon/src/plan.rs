@@ -46,6 +46,8 @@ pub(crate) struct Once {
     pub(crate) fresh: bool,
     /// Whether a person has seen that the database shrank.
     pub(crate) accept_shrink: bool,
+    /// What the run may take of the memory, if it is not alone.
+    pub(crate) memory_budget_bytes: Option<u64>,
 }
 
 /// What all databases of the configuration share.
@@ -196,7 +198,9 @@ impl<'c> Shared<'c> {
             tiers: self.config.tiers(),
             zone: database.time_zone,
             compression_level: self.config.compression_level,
-            memory_budget_bytes: self.config.memory_budget_bytes,
+            memory_budget_bytes: once
+                .memory_budget_bytes
+                .unwrap_or(self.config.memory_budget_bytes),
             signer: self.signer.clone(),
             recipients: self.config.recipients().to_vec(),
             owner: self.owner.clone(),
