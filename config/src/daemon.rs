@@ -14,8 +14,8 @@ use stonekeep_format::{
 };
 
 use crate::{
-    ConfigError, DatabaseConfig, Environment, RepositoryConfig, defaults, file, repository,
-    tier::TierConfig, value,
+    ConfigError, DatabaseConfig, Environment, NotifyConfig, RepositoryConfig, defaults, file,
+    repository, tier::TierConfig, value,
 };
 
 /// What `stonekeepd` is told by its file.
@@ -51,6 +51,9 @@ pub struct DaemonConfig {
     pub metrics_file: Option<PathBuf>,
     /// The directory of `pg_dump`, with `%v` for the server's major; absent: it is looked for.
     pub pg_bindir: Option<String>,
+    /// Whom the daemon tells of what is wrong.
+    #[serde(default)]
+    pub notify: NotifyConfig,
     encryption: Encryption,
     #[serde(default, rename = "repository")]
     repositories: Vec<RepositoryConfig>,
@@ -174,6 +177,7 @@ impl DaemonConfig {
             repositories,
         )?;
         self.check_recipients()?;
+        self.notify.check(&self.path)?;
         let tiers = || self.tiers.iter().map(|tier| tier.name.as_str());
         self.check_names("[[tier]]", "one with name, every and keep", "tiers", tiers())?;
         for repository in &self.repositories {

@@ -61,7 +61,7 @@ pub(crate) async fn run(
             metrics.record(&label, &repository.name, None);
         }
         worst = worst.max(failure.kind().exit_code());
-        document.databases.push(tell(&label, Err((None, failure)), options.json)?);
+        document.databases.push(tell(&label, Err((None, failure)), options)?);
     }
     for database in &databases {
         let context = Context {
@@ -76,12 +76,12 @@ pub(crate) async fn run(
             for repository in config.repositories() {
                 record(&metrics, &database.name, &repository.name, &result);
             }
-            document.databases.push(tell(&database.name, result, options.json)?);
+            document.databases.push(tell(&database.name, result, options)?);
         }
     }
     if let Some(path) = &config.metrics_file {
         // The snapshots are there, whatever becomes of the file.
-        metrics.write(path).unwrap_or_else(|failure| failure.print(options.json));
+        metrics.write(path).unwrap_or_else(|failure| failure.print(options.voice));
     }
     if options.json {
         output::document(&document).map_err(Failure::Output)?;
@@ -140,18 +140,18 @@ async fn one(
 }
 
 /// Says what became of it, and returns it for the document.
-fn tell(label: &Label, result: OneResult, json: bool) -> Result<Outcome, Failure> {
+fn tell(label: &Label, result: OneResult, options: Options<'_>) -> Result<Outcome, Failure> {
     let label = label.clone();
     match result {
         Ok(report) => {
-            if !json {
+            if !options.json {
                 output::line(&summary(&report)).map_err(Failure::Output)?;
             }
             let repository = report.repository.clone();
             Ok(Outcome::Snapshot { label, repository, snapshot: Box::new(report) })
         }
         Err((repository, failure)) => {
-            failure.print(json);
+            failure.print(options.voice);
             Ok(Outcome::Failed { label, repository, error: failure.to_report() })
         }
     }
