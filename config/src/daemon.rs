@@ -14,8 +14,8 @@ use stonekeep_format::{
 };
 
 use crate::{
-    ConfigError, DatabaseConfig, Environment, RepositoryConfig, ServiceConfig, defaults, file, repository,
-    tier::TierConfig, value,
+    ConfigError, DatabaseConfig, Environment, NotifyConfig, RepositoryConfig, ServiceConfig, defaults,
+    file, repository, tier::TierConfig, value,
 };
 
 /// What `stonekeepd` is told by its file.
@@ -54,6 +54,9 @@ pub struct DaemonConfig {
     /// How the service goes about its schedules.
     #[serde(default)]
     pub service: ServiceConfig,
+    /// Whom the daemon tells of what is wrong.
+    #[serde(default)]
+    pub notify: NotifyConfig,
     encryption: Encryption,
     #[serde(default, rename = "repository")]
     repositories: Vec<RepositoryConfig>,
@@ -184,6 +187,7 @@ impl DaemonConfig {
         )?;
         self.check_recipients()?;
         self.check_budget()?;
+        self.notify.check(&self.path)?;
         let tiers = || self.tiers.iter().map(|tier| tier.name.as_str());
         self.check_names("[[tier]]", "one with name, every and keep", "tiers", tiers())?;
         for repository in &self.repositories {

@@ -48,6 +48,12 @@ pub const SHRINK_PERCENT_MAX: u8 = 50;
 pub const KEEP_MIN: Duration = Duration::from_secs(3_600);
 /// The least age at which a watcher calls a snapshot too old (5 min): no schedule is closer, and clocks may differ by as much.
 pub const AGE_MIN: Duration = Duration::from_secs(300);
+/// After how long a failure that lasts is told again (24 h): once a working day, so that it is not forgotten.
+pub const NOTIFY_REPEAT: Duration = Duration::from_secs(86_400);
+/// The shortest `repeat` (5 min): no schedule is closer than a few minutes, and more often nobody reads it.
+pub const NOTIFY_REPEAT_MIN: Duration = Duration::from_secs(300);
+/// The longest `repeat` (30 d). Who wants to hear of it once looks away for a month at most.
+pub const NOTIFY_REPEAT_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// The longest keep (70 years of 365 days). Locks must end before 2100 besides, which is checked when one is computed.
 pub const KEEP_MAX: Duration = Duration::from_secs(70 * 365 * 86_400);
 /// The longest configuration file, in bytes (1 MiB): thousands of databases.

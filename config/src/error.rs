@@ -139,6 +139,14 @@ pub enum ConfigError {
         /// What names it.
         option: &'static str,
     },
+    /// Whom to tell, and how, does not go together.
+    #[error("{}: {what}", path.display())]
+    Notify {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        what: &'static str,
+    },
     /// A label on the command line is not in the file.
     #[error("there is no [[database]] of the name {label:?} in {}; it has {known}", path.display())]
     NoSuchLabel {

@@ -99,7 +99,7 @@ impl Crontab {
         let end = start + TimeDelta::days(YEAR_DAYS);
         let faces = self.rules()?.after_owned(start - TimeDelta::seconds(1));
         let runs = faces.take_while(|face| *face < end).map(|face| first(face.naive_utc(), zone));
-        let (mut last, mut longest) = (None, None);
+        let (mut last, mut longest): (Option<DateTime<Utc>>, _) = (None, None);
         for run in runs {
             let gap = last.and_then(|last| (run - last).to_std().ok());
             longest = longest.max(gap);

@@ -50,6 +50,20 @@ pub(crate) fn age<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>
         .ok_or_else(|| D::Error::custom(format!("an age_max of {text} is refused: give 5m to 70y")))
 }
 
+/// Reads `"24h"`: after how long something is told again; a whole number and `m` (minutes), `h` or `d`.
+pub(crate) fn repeat<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    const UNITS: &[(&str, u64)] = &[("m", MINUTE), ("h", HOUR), ("d", DAY)];
+    let text = String::deserialize(from)?;
+    let repeat = duration(&text, UNITS).map_err(D::Error::custom)?;
+    within(repeat, defaults::NOTIFY_REPEAT_MIN, defaults::NOTIFY_REPEAT_MAX)
+        .ok_or_else(|| D::Error::custom(format!("a repeat of {text} is refused: give 5m to 30d")))
+}
+
+/// Reads a port of TCP.
+pub(crate) fn port<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D::Error> {
+    number(from, "port", 1, u16::MAX).map(Some)
+}
+
 /// Reads `"20GiB"`: a whole number and `KiB`, `MiB`, `GiB` or `TiB`.
 pub(crate) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     let text = String::deserialize(from)?;

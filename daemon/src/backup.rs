@@ -60,7 +60,7 @@ pub(crate) async fn run(
         for repository in config.repositories() {
             metrics.record(&repository.name, &outcome);
         }
-        document.databases.push(tell(outcome, options.json)?);
+        document.databases.push(tell(outcome, options)?);
         Ok::<(), Failure>(())
     };
     for (label, failure) in unknown {
@@ -78,7 +78,7 @@ pub(crate) async fn run(
     }
     if let Some(path) = &config.metrics_file {
         // The snapshots are there, whatever becomes of the file.
-        metrics.write(path).unwrap_or_else(|failure| failure.print(options.json));
+        metrics.write(path).unwrap_or_else(|failure| failure.print(options.voice));
     }
     if options.json {
         output::document(&document).map_err(Failure::Output)?;
@@ -87,11 +87,11 @@ pub(crate) async fn run(
 }
 
 /// Says what became of it, and returns it for the document.
-fn tell(outcome: Outcome, json: bool) -> Result<Line, Failure> {
+fn tell(outcome: Outcome, options: Options<'_>) -> Result<Line, Failure> {
     let Outcome { label, repository, result } = outcome;
     match result {
         Taken::Snapshot(report) => {
-            if !json {
+            if !options.json {
                 output::line(&summary(&report)).map_err(Failure::Output)?;
             }
             let repository = report.repository.clone();
@@ -99,13 +99,13 @@ fn tell(outcome: Outcome, json: bool) -> Result<Line, Failure> {
         }
         Taken::Skipped(failure) => {
             let skipped = failure.to_report().message;
-            if !json {
+            if !options.json {
                 output::line(&skipped).map_err(Failure::Output)?;
             }
             Ok(Line::Skipped { label, skipped })
         }
         Taken::Failed(failure) => {
-            failure.print(json);
+            failure.print(options.voice);
             Ok(Line::Failed { label, repository, error: failure.to_report() })
         }
     }
