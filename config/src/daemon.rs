@@ -14,8 +14,8 @@ use stonekeep_format::{
 };
 
 use crate::{
-    ConfigError, DatabaseConfig, Environment, NotifyConfig, RepositoryConfig, ServiceConfig, defaults,
-    file, repository, tier::TierConfig, value,
+    ConfigError, DatabaseConfig, Environment, NotifyConfig, RepositoryConfig, ServiceConfig,
+    defaults, file, repository, tier::TierConfig, value,
 };
 
 /// What `stonekeepd` is told by its file.

@@ -63,10 +63,14 @@ pub(crate) enum Failure {
     #[error("stopped by a signal before {label} was begun")]
     Stopped { label: Label },
     /// It did not get on.
-    #[error("{label} was ended: nothing moved for {minutes} minutes; look at the server and the bucket, or raise stall_max")]
+    #[error(
+        "{label} was ended: nothing moved for {minutes} minutes; look at the server and the bucket, or raise stall_max"
+    )]
     Stalled { label: Label, minutes: u64 },
     /// Nothing is on a schedule.
-    #[error("no [[database]] has a schedule: give one, such as schedule = \"15 * * * *\", or call `stonekeepd backup` instead")]
+    #[error(
+        "no [[database]] has a schedule: give one, such as schedule = \"15 * * * *\", or call `stonekeepd backup` instead"
+    )]
     NoSchedule,
     /// A schedule that never comes.
     #[error("the schedule of {label} names a day that never comes: correct it")]

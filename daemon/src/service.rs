@@ -9,13 +9,7 @@ mod event;
 mod memory;
 mod runner;
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -62,7 +56,8 @@ pub(crate) async fn run(
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let runner = Arc::new(Backups::new(environment.clone(), voice, Arc::clone(&clock)));
     let reloads = reloads().map_err(Failure::Runtime)?;
-    let surroundings = Surroundings { clock, runner, voice, environment: environment.clone() };
+    let say: Say = Arc::new(move |label, event| voice.say(label, event));
+    let surroundings = Surroundings { clock, runner, say, environment: environment.clone() };
     let service = Service::start(config, surroundings)?;
     service.run(load, reloads, cancel).await;
     Ok(ExitCode::SUCCESS)
@@ -81,12 +76,14 @@ fn reloads() -> std::io::Result<mpsc::Receiver<()>> {
     Ok(receiver)
 }
 
+/// Where events go, each with the database that it is about.
+type Say = Arc<dyn Fn(Option<&Label>, &ServiceEvent) + Send + Sync>;
+
 /// What the service needs besides its configuration.
-#[derive(Debug)]
 struct Surroundings {
     clock: Arc<dyn Clock>,
     runner: Arc<dyn Runner>,
-    voice: Voice,
+    say: Say,
     environment: Environment,
 }
 
@@ -146,7 +143,8 @@ impl Service {
         };
         let pasts = service.memory.load().unwrap_or_else(|error| {
             let path = service.memory.path().display();
-            let message = format!("cannot read {path} ({error}): what was missed is not made up for");
+            let message =
+                format!("cannot read {path} ({error}): what was missed is not made up for");
             service.say(None, &ServiceEvent::StateFailed { message });
             Pasts::new()
         });
@@ -165,7 +163,8 @@ impl Service {
         self.say(None, &ServiceEvent::ServiceStarted { version, scheduled, unscheduled });
         self.say_when();
         self.manager.ready();
-        let sleep_max = Manager::watchdog().map_or(SLEEP_MAX, |watchdog| SLEEP_MAX.min(watchdog / 2));
+        let sleep_max =
+            Manager::watchdog().map_or(SLEEP_MAX, |watchdog| SLEEP_MAX.min(watchdog / 2));
         loop {
             self.manager.alive();
             self.begin_due();
@@ -241,7 +240,10 @@ impl Service {
             only: job.unfinished.clone(),
             cancel: self.stop.clone(),
         };
-        self.say(Some(label), &ServiceEvent::RunBegun { slot_at: attempt.slot, tries: attempt.tries });
+        self.say(
+            Some(label),
+            &ServiceEvent::RunBegun { slot_at: attempt.slot, tries: attempt.tries },
+        );
         self.remember();
         let runner = Arc::clone(&self.surroundings.runner);
         let label = label.clone();
@@ -263,8 +265,10 @@ impl Service {
                 self.say_failure(outcome, failure);
             }
         }
-        let failures = outcomes.iter().filter(|each| matches!(each.result, Taken::Failed(_))).count();
-        let snapshots = outcomes.iter().filter(|each| matches!(each.result, Taken::Snapshot(_))).count();
+        let failures =
+            outcomes.iter().filter(|each| matches!(each.result, Taken::Failed(_))).count();
+        let snapshots =
+            outcomes.iter().filter(|each| matches!(each.result, Taken::Snapshot(_))).count();
         self.say(Some(label), &ServiceEvent::RunEnded { snapshots, failures });
         let Some(job) = self.jobs.get_mut(label) else { return };
         job.last = Some((failures == 0, now));
@@ -273,10 +277,13 @@ impl Service {
         let mut event = None;
         if job.unfinished.is_some() {
             job.agenda.fail(now);
-            let tries = job.agenda.past.attempt.map_or(0, |attempt| attempt.tries);
-            event = job.agenda.due_at().map(|retry_at| ServiceEvent::RetryScheduled { retry_at, tries });
+            let tries = job.agenda.past().attempt.map_or(0, |attempt| attempt.tries);
+            event = job
+                .agenda
+                .due_at()
+                .map(|retry_at| ServiceEvent::RetryScheduled { retry_at, tries });
         } else {
-            let slot_at = job.agenda.past.attempt.map_or(now, |attempt| attempt.slot);
+            let slot_at = job.agenda.past().attempt.map_or(now, |attempt| attempt.slot);
             if job.agenda.finish(now) {
                 event = Some(ServiceEvent::SlotsPassed { slot_at });
             }
@@ -330,12 +337,9 @@ impl Service {
             let Some(schedule) = entry.schedule.clone() else { continue };
             let label = entry.name.clone();
             let past = pasts.get(&label).copied();
-            let agenda = Agenda {
-                schedule,
-                zone: entry.time_zone,
-                delay: delay(config.service.jitter, &host_key, label.as_str()),
-                past: past.unwrap_or(Past { handled_at: now, attempt: None }),
-            };
+            let past = past.unwrap_or(Past { handled_at: now, attempt: None });
+            let delay = delay(config.service.jitter, &host_key, label.as_str());
+            let agenda = Agenda::new(schedule, entry.time_zone, delay, past);
             let job = match old.remove(&label) {
                 Some(job) => Job { entry: entry.clone(), agenda, state: job.state.kept(), ..job },
                 None => Job {
@@ -349,7 +353,8 @@ impl Service {
             self.jobs.insert(label, job);
         }
         let leaving = old.into_iter().filter(|(_, job)| job.state.is_at_work());
-        self.jobs.extend(leaving.map(|(label, job)| (label, Job { state: JobState::Leaving, ..job })));
+        self.jobs
+            .extend(leaving.map(|(label, job)| (label, Job { state: JobState::Leaving, ..job })));
         Ok(())
     }
 
@@ -357,7 +362,8 @@ impl Service {
     async fn leave(mut self) {
         self.manager.stopping();
         self.say(None, &ServiceEvent::Stopping { running: self.running.len() });
-        self.manager.status(format!("Stopping; runs that record what they stored: {}", self.running.len()));
+        self.manager
+            .status(format!("Stopping; runs that record what they stored: {}", self.running.len()));
         self.stop.cancel();
         let mut time_is_up = self.surroundings.clock.sleep(STOP_DURATION_MAX);
         while !self.running.is_empty() {
@@ -370,7 +376,7 @@ impl Service {
     }
 
     fn pasts(&self) -> Pasts {
-        self.jobs.iter().map(|(label, job)| (label.clone(), job.agenda.past)).collect()
+        self.jobs.iter().map(|(label, job)| (label.clone(), job.agenda.past())).collect()
     }
 
     /// Writes down how far the schedules are done. That this fails keeps nobody from being backed up.
@@ -389,7 +395,8 @@ impl Service {
     }
 
     fn counts(&self) -> (usize, usize) {
-        let scheduled = self.config.databases().iter().filter(|each| each.schedule.is_some()).count();
+        let scheduled =
+            self.config.databases().iter().filter(|each| each.schedule.is_some()).count();
         (scheduled, self.config.databases().len() - scheduled)
     }
 
@@ -405,7 +412,7 @@ impl Service {
     }
 
     fn say(&self, label: Option<&Label>, event: &ServiceEvent) {
-        self.surroundings.voice.say(label, event);
+        (self.surroundings.say)(label, event);
     }
 
     fn say_when(&self) {
@@ -460,9 +467,11 @@ impl JobState {
 /// What can be told to be wrong before anything runs.
 fn check(config: &DaemonConfig, environment: &Environment) -> Result<(), Failure> {
     Shared::read(config, environment)?;
-    let mut scheduled = config.databases().iter().filter_map(|entry| Some((entry, entry.schedule.as_ref()?)));
+    let mut scheduled =
+        config.databases().iter().filter_map(|entry| Some((entry, entry.schedule.as_ref()?)));
     let epoch = DateTime::UNIX_EPOCH;
-    match scheduled.find(|(entry, schedule)| schedule.next_after(epoch, entry.time_zone).is_none()) {
+    match scheduled.find(|(entry, schedule)| schedule.next_after(epoch, entry.time_zone).is_none())
+    {
         Some((entry, _)) => Err(Failure::Never { label: entry.name.clone() }),
         None if config.databases().iter().all(|entry| entry.schedule.is_none()) => {
             Err(Failure::NoSchedule)

@@ -135,9 +135,8 @@ impl Runner for Backups {
         let running = spawn_blocking(move || runtime.block_on(self.try_run(&order)));
         Box::pin(async move {
             let ended = running.await;
-            let ended = ended.unwrap_or_else(|source| {
-                Err(Failure::Task { label: label.clone(), source })
-            });
+            let ended =
+                ended.unwrap_or_else(|source| Err(Failure::Task { label: label.clone(), source }));
             ended.unwrap_or_else(|failure| vec![Outcome::failed(label, failure)])
         })
     }
