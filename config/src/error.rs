@@ -74,6 +74,17 @@ pub enum ConfigError {
         /// How many there are.
         found: usize,
     },
+    /// Too many databases at the same time for the memory there is.
+    #[error(
+        "{}: [service] parallel = {parallel} leaves each database less than 64MiB of the memory_budget: lower the one or raise the other",
+        path.display()
+    )]
+    Budget {
+        /// The file.
+        path: PathBuf,
+        /// Databases at the same time.
+        parallel: usize,
+    },
     /// A recipient cannot be used.
     #[error("{}: [encryption] recipients cannot be used", path.display())]
     Recipients {

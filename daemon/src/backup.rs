@@ -3,13 +3,9 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use serde::Serialize;
-use stonekeep_config::{DaemonConfig, DatabaseConfig, Environment};
-use stonekeep_engine::{
-    Context,
-    backup::{BackupReport, backup},
-    context::SystemClock,
-};
-use stonekeep_format::ids::Label;
+use stonekeep_config::{DaemonConfig, Environment};
+use stonekeep_engine::{Context, backup::BackupReport, context::SystemClock};
+use stonekeep_format::{ErrorKind, ids::Label};
 use stonekeep_process::{failure::FailureReport, output};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +13,9 @@ use crate::{
     failure::Failure,
     log::{Reader, Voice},
     metrics::Metrics,
-    plan::{Once, Shared, Stores},
+    notify::{FINISH_DURATION_MAX, Notices},
+    outcome::{Outcome, Taken, take},
+    plan::{Once, Shared},
 };
 
 /// What the command line asks for.
@@ -31,24 +29,52 @@ pub(crate) struct Options<'a> {
 
 #[derive(Debug, Serialize)]
 struct Document {
-    databases: Vec<Outcome>,
+    databases: Vec<Line>,
 }
 
-/// What became of one database in one repository: a snapshot or an error. Without a repository the database itself failed.
+/// What became of one database in one repository: a snapshot or an error. Without a repository the database itself failed, or
+/// was skipped.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Outcome {
+enum Line {
     Snapshot { label: Label, repository: String, snapshot: Box<BackupReport> },
+    Skipped { label: Label, skipped: String },
     Failed { label: Label, repository: Option<String>, error: FailureReport },
 }
 
-/// Backs up the named databases, or all, one after another: production then serves one reader at a time, and memory holds one
-/// budget. One that fails does not keep the others from being tried.
+/// Backs up, and tells people what became of it.
 pub(crate) async fn run(
     config: &DaemonConfig,
     environment: &Environment,
     options: Options<'_>,
     cancel: CancellationToken,
+) -> Result<ExitCode, Failure> {
+    let notices = Notices::load(config, environment, options.voice)?;
+    let result = each(config, environment, options, cancel, &notices).await;
+    match &result {
+        // A label that is not in the file is somebody's slip.
+        Err(failure) if failure.kind() != ErrorKind::Usage => {
+            let all = || config.databases().iter().map(|database| &database.name);
+            if options.labels.is_empty() {
+                notices.tell_failure(all(), failure);
+            } else {
+                notices.tell_failure(options.labels, failure);
+            }
+        }
+        _ => notices.end_of_run(),
+    }
+    notices.finish(FINISH_DURATION_MAX).await;
+    result
+}
+
+/// Backs up the named databases, or all, one after another: production then serves one reader at a time, and memory holds one
+/// budget. One that fails does not keep the others from being tried.
+async fn each(
+    config: &DaemonConfig,
+    environment: &Environment,
+    options: Options<'_>,
+    cancel: CancellationToken,
+    notices: &Notices,
 ) -> Result<ExitCode, Failure> {
     let shared = Shared::read(config, environment)?;
     let (databases, unknown) = shared.databases(options.labels).await?;
@@ -56,12 +82,18 @@ pub(crate) async fn run(
     let mut worst = 0;
     let mut document = Document { databases: Vec::new() };
     let metrics = Metrics::new();
-    for (label, failure) in unknown {
+    let mut note = |outcome: Outcome| {
+        worst = worst.max(outcome.exit_code());
         for repository in config.repositories() {
-            metrics.record(&label, &repository.name, None);
+            metrics.record(&repository.name, &outcome);
         }
-        worst = worst.max(failure.kind().exit_code());
-        document.databases.push(tell(&label, Err((None, failure)), options)?);
+        document.databases.push(tell(outcome, options)?);
+        Ok::<(), Failure>(())
+    };
+    for (label, failure) in unknown {
+        let outcome = Outcome::failed(label, failure);
+        notices.tell(std::slice::from_ref(&outcome), None);
+        note(outcome)?;
     }
     for database in &databases {
         let context = Context {
@@ -69,14 +101,10 @@ pub(crate) async fn run(
             listener: Reader::new(&database.name, options.voice),
             cancel: cancel.clone(),
         };
-        for result in one(&shared, database, &stores, options.once, &context).await {
-            if let Err((_, failure)) = &result {
-                worst = worst.max(failure.kind().exit_code());
-            }
-            for repository in config.repositories() {
-                record(&metrics, &database.name, &repository.name, &result);
-            }
-            document.databases.push(tell(&database.name, result, options)?);
+        let outcomes = take(&shared, database, &stores, options.once, &context).await;
+        notices.tell(&outcomes, None);
+        for outcome in outcomes {
+            note(outcome)?;
         }
     }
     if let Some(path) = &config.metrics_file {
@@ -89,70 +117,27 @@ pub(crate) async fn run(
     Ok(ExitCode::from(worst))
 }
 
-/// A database that failed by itself failed in every repository.
-fn record(metrics: &Metrics, label: &Label, repository: &str, result: &OneResult) {
-    match result {
-        Ok(report) if report.repository == repository => {
-            metrics.record(label, repository, Some(report));
-        }
-        Err((of, _)) if of.as_deref().is_none_or(|of| of == repository) => {
-            metrics.record(label, repository, None);
-        }
-        _ => {}
-    }
-}
-
-/// The snapshot in one repository, or in which there is none and why.
-type OneResult = Result<BackupReport, (Option<String>, Failure)>;
-/// Of each repository.
-type Results = Vec<OneResult>;
-
-async fn one(
-    shared: &Shared<'_>,
-    database: &DatabaseConfig,
-    stores: &Stores,
-    once: Once,
-    context: &Context,
-) -> Results {
-    let label = database.name.clone();
-    if context.cancel.is_cancelled() {
-        return vec![Err((None, Failure::Stopped { label }))];
-    }
-    let source = match shared.source(database) {
-        Ok(source) => source,
-        Err(failure) => return vec![Err((None, failure))],
-    };
-    let targets = shared.targets(stores, database);
-    let outcomes = match backup(&shared.plan(database, once), &source, &targets, context).await {
-        Ok(outcomes) => outcomes,
-        Err(error) => {
-            return vec![Err((None, Failure::Backup { label, source: Box::new(error) }))];
-        }
-    };
-    let result = |outcome: stonekeep_engine::backup::Outcome| {
-        let (repository, label) = (outcome.repository, label.clone());
-        outcome.result.map_err(|error| {
-            let source = Box::new(error);
-            (Some(repository.clone()), Failure::BackupInto { label, repository, source })
-        })
-    };
-    outcomes.into_iter().map(result).collect()
-}
-
 /// Says what became of it, and returns it for the document.
-fn tell(label: &Label, result: OneResult, options: Options<'_>) -> Result<Outcome, Failure> {
-    let label = label.clone();
+fn tell(outcome: Outcome, options: Options<'_>) -> Result<Line, Failure> {
+    let Outcome { label, repository, result } = outcome;
     match result {
-        Ok(report) => {
+        Taken::Snapshot(report) => {
             if !options.json {
                 output::line(&summary(&report)).map_err(Failure::Output)?;
             }
             let repository = report.repository.clone();
-            Ok(Outcome::Snapshot { label, repository, snapshot: Box::new(report) })
+            Ok(Line::Snapshot { label, repository, snapshot: report })
         }
-        Err((repository, failure)) => {
+        Taken::Skipped(failure) => {
+            let skipped = failure.to_report().message;
+            if !options.json {
+                output::line(&skipped).map_err(Failure::Output)?;
+            }
+            Ok(Line::Skipped { label, skipped })
+        }
+        Taken::Failed(failure) => {
             failure.print(options.voice);
-            Ok(Outcome::Failed { label, repository, error: failure.to_report() })
+            Ok(Line::Failed { label, repository, error: failure.to_report() })
         }
     }
 }

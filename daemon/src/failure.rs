@@ -65,6 +65,22 @@ pub(crate) enum Failure {
     /// It was not begun.
     #[error("stopped by a signal before {label} was begun")]
     Stopped { label: Label },
+    /// It did not get on.
+    #[error(
+        "{label} was ended: nothing moved for {minutes} minutes; look at the server and the bucket, or raise stall_max"
+    )]
+    Stalled { label: Label, minutes: u64 },
+    /// Nothing is on a schedule.
+    #[error(
+        "no [[database]] has a schedule: give one, such as schedule = \"15 * * * *\", or call `stonekeepd backup` instead"
+    )]
+    NoSchedule,
+    /// A schedule that never comes.
+    #[error("the schedule of {label} names a day that never comes: correct it")]
+    Never { label: Label },
+    /// A task of ours panicked.
+    #[error("an internal task failed; no snapshot of {label} was made")]
+    Task { label: Label, source: tokio::task::JoinError },
     /// `STONEKEEP_LOG`.
     #[error("STONEKEEP_LOG is no log filter")]
     LogFilter(#[source] tracing_subscriber::filter::ParseError),
@@ -104,12 +120,17 @@ impl Failure {
             | Self::Url { .. }
             | Self::NoDatabase { .. }
             | Self::TwoOfALabel { .. }
+            | Self::NoSchedule
+            | Self::Never { .. }
             | Self::Metrics { .. }
             | Self::Notifier { .. }
             | Self::Mail(_)
             | Self::LogFormat
             | Self::LogFilter(_) => ErrorKind::Config,
-            Self::Stopped { .. } | Self::Output(_) | Self::Runtime(_) => ErrorKind::Unavailable,
+            Self::Task { .. } => ErrorKind::Internal,
+            Self::Stopped { .. } | Self::Stalled { .. } | Self::Output(_) | Self::Runtime(_) => {
+                ErrorKind::Unavailable
+            }
         }
     }
 
@@ -148,6 +169,9 @@ impl Failure {
             | Self::NoDatabase { label }
             | Self::TwoOfALabel { label }
             | Self::Backup { label, .. }
+            | Self::Never { label }
+            | Self::Task { label, .. }
+            | Self::Stalled { label, .. }
             | Self::Stopped { label } => (Some(label), None),
             Self::Prove { repository, .. }
             | Self::Repository { repository, .. }

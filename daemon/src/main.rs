@@ -10,6 +10,8 @@ mod notify;
 mod outcome;
 mod plan;
 mod prove;
+mod service;
+mod systemd;
 
 use std::process::ExitCode;
 
@@ -41,8 +43,9 @@ fn run(cli: &Cli, environment: &Environment, voice: Voice) -> Result<ExitCode, F
     let outcome = runtime.block_on(async {
         let cancel = signals::listen().map_err(Failure::Runtime)?;
         match &cli.command {
+            Command::Run => service::run(&cli.config, config, environment, voice, cancel).await,
             Command::Backup { labels, fresh, accept_shrink } => {
-                let once = Once { fresh: *fresh, accept_shrink: *accept_shrink };
+                let once = Once { fresh: *fresh, accept_shrink: *accept_shrink, ..Once::default() };
                 let options = backup::Options { labels, once, voice, json: cli.json };
                 backup::run(&config, environment, options, cancel).await
             }

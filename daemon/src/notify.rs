@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use stonekeep_config::{DaemonConfig, Environment};
 use stonekeep_engine::context::SystemClock;
-use stonekeep_format::{Clock, prove::ProbeLine};
+use stonekeep_format::{Clock, ids::Label, prove::ProbeLine};
 use tokio::{
     sync::{Mutex, mpsc},
     task::JoinHandle,
@@ -34,9 +34,9 @@ use crate::{failure::Failure, log::Voice, outcome::Outcome};
 
 /// What waits to be told at most (256): one run of each database of a large installation.
 const QUEUE_MAX: usize = 256;
-/// How long the end of a process waits for what is not told yet (60 s): a webhook and a mail that are each tried three times
-/// take half a minute.
-const FINISH_MAX: Duration = Duration::from_secs(60);
+/// How long the end of a run by hand or by a timer waits for what is not told yet (60 s): a webhook and a mail that are each
+/// tried three times take half a minute.
+pub(crate) const FINISH_DURATION_MAX: Duration = Duration::from_secs(60);
 
 /// Whom to tell, and what they were told.
 pub(crate) struct Notices {
@@ -104,6 +104,17 @@ impl Notices {
         }
     }
 
+    /// Tells that nothing could be begun, which is a failure of each of these databases.
+    pub(crate) fn tell_failure<'l>(
+        &self,
+        labels: impl IntoIterator<Item = &'l Label>,
+        failure: &Failure,
+    ) {
+        for label in labels {
+            self.put(Job::Run(Run::failed(label.clone(), failure, SystemClock.now())));
+        }
+    }
+
     /// Says that all databases that were to be backed up have been: the ping of `[notify]` is called now if all is well.
     pub(crate) fn end_of_run(&self) {
         self.put(Job::End);
@@ -124,11 +135,11 @@ impl Notices {
         }
     }
 
-    /// Waits until all is told, or a minute has passed.
-    pub(crate) async fn finish(self) {
+    /// Waits until all is told, or so much time has passed.
+    pub(crate) async fn finish(self, duration_max: Duration) {
         drop(self.queue);
         let task = self.task.abort_handle();
-        if timeout(FINISH_MAX, self.task).await.is_err() {
+        if timeout(duration_max, self.task).await.is_err() {
             task.abort();
             self.voice.say(None, &Told::NoticesUnfinished);
         }

@@ -23,7 +23,7 @@ use crate::{
     failure::Failure,
     log::{Reader, Voice},
     metrics::ProveMetrics,
-    notify::Notices,
+    notify::{FINISH_DURATION_MAX, Notices},
     plan::Shared,
 };
 
@@ -88,7 +88,7 @@ pub(crate) async fn run(
     if let Some(path) = &config.metrics_file {
         metrics.write_beside(path).unwrap_or_else(|failure| failure.print(options.voice));
     }
-    notices.finish().await;
+    notices.finish(FINISH_DURATION_MAX).await;
     if options.json {
         output::document(&document).map_err(Failure::Output)?;
     }

@@ -115,6 +115,11 @@ pub enum Event {
         /// What.
         message: String,
     },
+    /// Another run of the database is at work: this one does nothing.
+    Skipped {
+        /// Who has the turn.
+        message: String,
+    },
     /// A snapshot exists.
     Committed {
         /// The repository's name in the configuration.
@@ -153,7 +158,7 @@ impl Event {
     pub const fn level(&self) -> Level {
         match self {
             Self::RepositoryFailed { .. } | Self::Failed { .. } => Level::Error,
-            Self::Warning { .. } | Self::Retried { .. } => Level::Warn,
+            Self::Warning { .. } | Self::Retried { .. } | Self::Skipped { .. } => Level::Warn,
             Self::Phase { .. }
             | Self::Progress { .. }
             | Self::Committed { .. }
@@ -220,6 +225,7 @@ mod tests {
             Event::RepositoryFailed { repository: text(), message: text() },
             Event::Done { message: text() },
             Event::Failed { message: text() },
+            Event::Skipped { message: text() },
         ];
         let place = |event: &Event| match event {
             Event::Phase { .. } => 0,
@@ -234,6 +240,7 @@ mod tests {
             Event::RepositoryFailed { .. } => 9,
             Event::Done { .. } => 10,
             Event::Failed { .. } => 11,
+            Event::Skipped { .. } => 12,
         };
         assert!(all.iter().map(place).eq(0..all.len()));
         all

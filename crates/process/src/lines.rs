@@ -151,7 +151,7 @@ mod tests {
         let label: Label = "bookings".parse().expect("a label");
         let event = Event::Progress { bytes: 1, rows: 2 };
         let at = "2026-11-21T00:00:00Z".parse().expect("a date");
-        let said = |event, about| line(at, event.level(), about, event).expect("JSON");
+        let said = |event: &Event, about| line(at, event.level(), about, event).expect("JSON");
         let about = About { label: Some(&label), repository: Some("vault") };
         assert_eq!(
             said(&event, About { repository: None, ..about }),

@@ -180,8 +180,11 @@ impl Notice {
         let of_snapshot = |taken: &Snapshot| {
             let promised = time(taken.promised_until);
             let Snapshot { repository, snapshot, tier, .. } = taken;
-            let text =
-                format!("{repository}: snapshot {snapshot} ({tier}), promised until {promised}");
+            let suspicious = taken.suspicious.as_ref();
+            let suspicious = suspicious.map_or(String::new(), |why| format!(", SUSPICIOUS: {why}"));
+            let text = format!(
+                "{repository}: snapshot {snapshot} ({tier}), promised until {promised}{suspicious}"
+            );
             printable(&text)
         };
         lines.extend(self.failures.iter().map(of_failure));

@@ -8,7 +8,10 @@ use stonekeep_engine::backup::BackupReport;
 use stonekeep_format::ids::{Label, SnapshotId};
 use stonekeep_process::failure::FailureReport;
 
-use crate::outcome::{Outcome, Taken};
+use crate::{
+    failure::Failure,
+    outcome::{Outcome, Taken},
+};
 
 /// One database's run.
 #[derive(Debug, Clone)]
@@ -87,6 +90,13 @@ impl Run {
         of_labels
             .into_iter()
             .map(move |(label, outcomes)| Self::new(label.clone(), &outcomes, at, next_run_at))
+    }
+
+    /// Returns the run of a database that could not even be begun.
+    pub(super) fn failed(label: Label, failure: &Failure, at: DateTime<Utc>) -> Self {
+        let failures = vec![Failed::new(None, failure.to_report())];
+        let verdict = if failure.is_stop() { Verdict::Idle } else { Verdict::Failed };
+        Self { label, at, next_run_at: None, verdict, snapshots: Vec::new(), failures }
     }
 
     fn new(
