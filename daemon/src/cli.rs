@@ -18,7 +18,8 @@ Exit codes:
   77  denied: password, rights
   78  the configuration is wrong (also: no such database, no bucket, no Object Lock, fewer than two recipients)
 
-Of several databases, the greatest code counts. STONEKEEP_LOG sets what is logged, such as STONEKEEP_LOG=debug.";
+Of several databases, the greatest code counts. STONEKEEP_LOG sets what is logged, such as STONEKEEP_LOG=debug, and
+STONEKEEP_LOG_FORMAT=text or json how: by default text at a terminal, JSON lines elsewhere.";
 
 /// Take snapshots of PostgreSQL into a bucket under Object Lock, from which nobody can delete them before their time.
 #[derive(Debug, Parser)]
@@ -51,7 +52,11 @@ pub(crate) enum Command {
         accept_shrink: bool,
     },
     /// Check that backups can be taken: keys, bucket, rights, databases; write nothing
-    Check,
+    Check {
+        /// Send a test by the webhook and the mail of [notify]; pings are not called
+        #[arg(long)]
+        notify: bool,
+    },
     /// Attack the own repositories with the own credential, to see that it can add and nothing else; touches own canaries only
     Prove {
         /// Try also what leaves a few bytes behind for long where the server lets it: a lock beyond the cap, holds

@@ -6,6 +6,7 @@ mod cli;
 mod failure;
 mod log;
 mod metrics;
+mod notify;
 mod outcome;
 mod plan;
 mod prove;
@@ -48,7 +49,10 @@ fn run(cli: &Cli, environment: &Environment, voice: Voice) -> Result<ExitCode, F
                 let options = backup::Options { labels, once, voice, json: cli.json };
                 backup::run(&config, environment, options, cancel).await
             }
-            Command::Check => check::run(&config, environment, voice, cancel, cli.json).await,
+            Command::Check { notify } => {
+                let options = check::Options { notify: *notify, voice, json: cli.json };
+                check::run(&config, environment, options, cancel).await
+            }
             Command::Prove { lasting } => {
                 let options = prove::Options { lasting: *lasting, voice, json: cli.json };
                 prove::run(&config, environment, options, cancel).await

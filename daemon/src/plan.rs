@@ -76,7 +76,8 @@ impl Opened {
     }
 }
 
-fn of_server(label: &Label, server: &Label) -> bool {
+/// Whether `label` may be of a database of `server`, which stands for several.
+pub(crate) fn of_server(label: &Label, server: &Label) -> bool {
     label.as_str().strip_prefix(server.as_str()).is_some_and(|rest| rest.starts_with('-'))
 }
 

@@ -23,6 +23,7 @@ use crate::{
     failure::Failure,
     log::{Reader, Voice},
     metrics::ProveMetrics,
+    notify::{FINISH_DURATION_MAX, Notices},
     plan::Shared,
 };
 
@@ -54,6 +55,7 @@ pub(crate) async fn run(
     cancel: CancellationToken,
 ) -> Result<ExitCode, Failure> {
     let shared = Shared::read(config, environment)?;
+    let notices = Notices::load(config, environment, options.voice)?;
     let metrics = ProveMetrics::new();
     let mut codes = BTreeSet::new();
     let mut document = Document { repositories: Vec::new() };
@@ -68,6 +70,9 @@ pub(crate) async fn run(
             Ok(prove) => {
                 codes.insert(prove.kind().map_or(0, ErrorKind::exit_code));
                 metrics.record(&repository, &prove);
+                if prove.kind() == Some(ErrorKind::Corrupt) {
+                    notices.attacked(&repository, &prove.probes);
+                }
                 if !options.json {
                     tell(&repository, &prove)?;
                 }
@@ -83,6 +88,7 @@ pub(crate) async fn run(
     if let Some(path) = &config.metrics_file {
         metrics.write_beside(path).unwrap_or_else(|failure| failure.print(options.voice));
     }
+    notices.finish(FINISH_DURATION_MAX).await;
     if options.json {
         output::document(&document).map_err(Failure::Output)?;
     }
