@@ -14,8 +14,8 @@ use stonekeep_format::{
 };
 
 use crate::{
-    ConfigError, DatabaseConfig, Environment, RepositoryConfig, defaults, file, repository,
-    tier::TierConfig, value,
+    ConfigError, DatabaseConfig, Environment, RepositoryConfig, StatusConfig, defaults, file,
+    repository, tier::TierConfig, value,
 };
 
 /// What `stonekeepd` is told by its file.
@@ -51,6 +51,9 @@ pub struct DaemonConfig {
     pub metrics_file: Option<PathBuf>,
     /// The directory of `pg_dump`, with `%v` for the server's major; absent: it is looked for.
     pub pg_bindir: Option<String>,
+    /// What the service shows of itself.
+    #[serde(default)]
+    pub status: StatusConfig,
     encryption: Encryption,
     #[serde(default, rename = "repository")]
     repositories: Vec<RepositoryConfig>,

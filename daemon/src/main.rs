@@ -1,13 +1,16 @@
 //! Takes snapshots of PostgreSQL into a bucket under Object Lock.
 
 mod backup;
+mod board;
 mod check;
 mod cli;
 mod failure;
 mod log;
 mod metrics;
+mod outcome;
 mod plan;
 mod prove;
+mod status;
 
 use std::process::ExitCode;
 

@@ -22,7 +22,10 @@ use stonekeep_format::{
 };
 use stonekeep_store::StoreError;
 
-pub use self::alarm::{Alarm, AlarmKind, Severity, Status};
+pub use self::{
+    alarm::{Alarm, AlarmKind, Severity, Status},
+    proof::{Proofs, proofs},
+};
 use self::{alarm::Alarms, sweep::Sweep};
 use crate::{
     Context,
