@@ -4,6 +4,8 @@
 //! name that may not be shown. It is in memory alone, waits for nobody, and decides nothing.
 
 mod database;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod repository;
 pub(crate) mod view;
 
@@ -19,14 +21,10 @@ use stonekeep_config::DatabaseConfig;
 use stonekeep_engine::events::Event;
 use stonekeep_format::{Clock, ids::Label};
 
+use self::{database::Database, repository::Repository, view::View};
 pub(crate) use self::{
     database::Snap,
     repository::{Look, Proof, Seen},
-};
-use self::{
-    database::Database,
-    repository::Repository,
-    view::View,
 };
 use crate::outcome::Outcome;
 

@@ -22,11 +22,11 @@ use stonekeep_format::{
 };
 use stonekeep_store::StoreError;
 
+use self::{alarm::Alarms, sweep::Sweep};
 pub use self::{
     alarm::{Alarm, AlarmKind, Severity, Status},
     proof::{Proofs, proofs},
 };
-use self::{alarm::Alarms, sweep::Sweep};
 use crate::{
     Context,
     audit::{AuditError, audit},

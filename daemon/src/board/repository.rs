@@ -96,13 +96,7 @@ pub(super) struct Repository {
 
 impl Repository {
     pub(super) fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            tried_at: None,
-            seen: None,
-            is_denied: false,
-            refusal: None,
-        }
+        Self { name: name.to_owned(), tried_at: None, seen: None, is_denied: false, refusal: None }
     }
 
     pub(super) const fn is_tried(&self) -> bool {
@@ -116,7 +110,9 @@ impl Repository {
         match look {
             Look::Seen(seen) => self.seen = Some((now, seen)),
             Look::Denied => {}
-            Look::Failed { kind, message } => self.refusal = Some(Refusal { at: now, kind, message }),
+            Look::Failed { kind, message } => {
+                self.refusal = Some(Refusal { at: now, kind, message })
+            }
         }
     }
 }

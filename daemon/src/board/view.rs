@@ -7,14 +7,14 @@ use chrono_tz::Tz;
 use stonekeep_engine::events::Phase;
 use stonekeep_format::{ErrorKind, ids::Label, lock::SKEW_MAX};
 
-pub(crate) use super::{
-    database::{Counts, Last, Snap},
-    repository::Proof,
-};
 use super::{
     Entry, State,
     database::{Database, History, Refusal, Running},
     repository::Repository,
+};
+pub(crate) use super::{
+    database::{Counts, Last, Snap},
+    repository::Proof,
 };
 
 /// Everything, at one instant.
@@ -183,7 +183,13 @@ impl State {
 
     /// The database of an entry; or those of its server, as `2.1`, `2.2` and so on, and the server itself while none of them is
     /// known, or if it could not be asked for them.
-    fn view_entry(&self, index: usize, entry: &Entry, look: Look<'_>, into: &mut Vec<DatabaseView>) {
+    fn view_entry(
+        &self,
+        index: usize,
+        entry: &Entry,
+        look: Look<'_>,
+        into: &mut Vec<DatabaseView>,
+    ) {
         let is_of = |(label, database): &(&Label, &Database)| {
             database.entry == Some(index) && **label != entry.label
         };
@@ -235,14 +241,20 @@ impl Look<'_> {
         }
     }
 
-    fn standing(&self, copies: &[CopyView], has_failed: bool, age_max: Option<Duration>) -> Standing {
+    fn standing(
+        &self,
+        copies: &[CopyView],
+        has_failed: bool,
+        age_max: Option<Duration>,
+    ) -> Standing {
         let is_old = |at: DateTime<Utc>| {
             let age = (self.now - at).to_std().unwrap_or(Duration::ZERO);
             age_max.is_some_and(|age_max| age > age_max)
         };
         // Of what was never there the age is that of this process.
-        let is_late =
-            |copy: &CopyView| is_old(copy.good.as_ref().map_or(self.started_at, |good| good.begun_at));
+        let is_late = |copy: &CopyView| {
+            is_old(copy.good.as_ref().map_or(self.started_at, |good| good.begun_at))
+        };
         let is_suspicious =
             |copy: &CopyView| copy.newest().is_some_and(|newest| newest.suspicious.is_some());
         if copies.iter().any(is_late) {

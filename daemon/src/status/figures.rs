@@ -112,8 +112,7 @@ fn of_databases(registry: &mut Registry, view: &View) {
     let family = Family::<OfStanding, Gauge>::default();
     for database in &view.databases {
         for standing in Standing::ALL {
-            let of =
-                OfStanding { database: database.name.clone(), standing: standing.as_str() };
+            let of = OfStanding { database: database.name.clone(), standing: standing.as_str() };
             family.get_or_create(&of).set(i64::from(database.standing == standing));
         }
     }
@@ -168,12 +167,9 @@ fn of_snapshots(registry: &mut Registry, view: &View) {
             Some(Unit::Seconds),
             |snap| timestamp(snap.promised_until),
         ),
-        (
-            "snapshot_suspicious",
-            "Whether the database shrank beyond its limit",
-            None,
-            |snap| i64::from(snap.suspicious.is_some()),
-        ),
+        ("snapshot_suspicious", "Whether the database shrank beyond its limit", None, |snap| {
+            i64::from(snap.suspicious.is_some())
+        }),
         ("snapshot_rows", "Rows of all tables", None, |snap| number(snap.rows)),
         ("snapshot_plain", "The dump, before compression", Some(Unit::Bytes), |snap| {
             number(snap.plain_bytes)
@@ -208,10 +204,15 @@ type RepositoryFigure = fn(&RepositoryView) -> Option<i64>;
 
 fn of_repositories(registry: &mut Registry, view: &View) {
     let figures: [(&str, &str, Option<Unit>, RepositoryFigure); 4] = [
-        ("repository_readable", "Whether the last look at the bucket came to something", None, |it| {
-            it.tried_at?;
-            Some(i64::from(!it.is_denied && it.refusal.is_none()))
-        }),
+        (
+            "repository_readable",
+            "Whether the last look at the bucket came to something",
+            None,
+            |it| {
+                it.tried_at?;
+                Some(i64::from(!it.is_denied && it.refusal.is_none()))
+            },
+        ),
         (
             "repository_looked_timestamp",
             "When the bucket was last read",
@@ -317,4 +318,47 @@ fn number(count: u64) -> i64 {
 
 fn length(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::fixture::{HOSTILE, NAMES, busy};
+
+    fn figures(show_names: bool) -> String {
+        text(&busy().view(show_names)).expect("text")
+    }
+
+    #[test]
+    fn figures_are_those_of_the_board() {
+        let figures = figures(false);
+        for line in [
+            "stonekeep_database_standing{database=\"database 3\",standing=\"late\"} 1\n",
+            "stonekeep_database_standing{database=\"database 3\",standing=\"good\"} 0\n",
+            "stonekeep_snapshot_age_seconds{database=\"database 1\",repository=\"repository 1\"} 2700\n",
+            "stonekeep_snapshot_age_max_seconds{database=\"database 1\"} 7200\n",
+            "stonekeep_snapshot_suspicious{database=\"database 2\",repository=\"repository 1\"} 1\n",
+            "stonekeep_running{database=\"database 1\"} 1\n",
+            "stonekeep_retries_total{database=\"database 1\"} 1\n",
+            "stonekeep_skipped_total{database=\"database 3\"} 1\n",
+            "stonekeep_failures_total{database=\"database 4.2\"} 1\n",
+            "stonekeep_backup_success{database=\"database 4.2\",repository=\"repository 2\"} 0\n",
+            "stonekeep_prove_probes{repository=\"repository 2\",verdict=\"fail\"} 1\n",
+            "stonekeep_repository_findings{repository=\"repository 2\",kind=\"gap\"} 2\n",
+            "stonekeep_repository_findings{repository=\"repository 1\",kind=\"gap\"} 0\n",
+            "stonekeep_repository_readable{repository=\"repository 2\"} 0\n",
+            "stonekeep_build_info{version=",
+        ] {
+            assert!(figures.contains(line), "{line:?} is not in {figures}");
+        }
+        assert!(!figures.contains("next_run_timestamp_seconds{database=\"database 5\""));
+        assert!(figures.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn figures_name_nothing_without_leave_and_escape_what_they_name() {
+        let hidden = figures(false);
+        assert!(NAMES.iter().all(|name| !hidden.contains(name)), "{hidden}");
+        assert!(figures(true).contains(&format!("repository=\"{HOSTILE}\"")));
+    }
 }

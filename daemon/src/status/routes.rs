@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn on_loopback_only_the_own_hosts_names_are_answered() {
-        for good in ["localhost", "LocalHost:9620", "127.0.0.1:1", "127.0.0.1", "[::1]", "[::1]:80"] {
+        for good in ["localhost", "LocalHost:9620", "127.0.0.1:1", "127.0.0.1", "[::1]", "[::1]:80"]
+        {
             assert!(is_own(&[good]), "{good}");
         }
         for bad in [

@@ -99,7 +99,11 @@ async fn changed(config: &mut watch::Receiver<Arc<DaemonConfig>>) {
 }
 
 async fn pause(is_tried_again: bool) {
-    if is_tried_again { SystemClock.sleep(LISTEN_PAUSE).await } else { std::future::pending().await }
+    if is_tried_again {
+        SystemClock.sleep(LISTEN_PAUSE).await
+    } else {
+        std::future::pending().await
+    }
 }
 
 async fn accept_all(listener: &TcpListener, app: &Router, room: &Arc<Semaphore>) {

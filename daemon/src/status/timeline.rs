@@ -91,10 +91,8 @@ fn grown(time: Duration) -> f64 {
 /// Draws what a repository holds of a database.
 pub(super) fn draw(copy: &CopyView, now: DateTime<Utc>) -> Markup {
     let scale = Scale::of(&copy.snapshots, now);
-    let marks = [
-        scale.marks(|time| scale.ago(time), LEFT),
-        scale.marks(|time| scale.ahead(time), RIGHT),
-    ];
+    let marks =
+        [scale.marks(|time| scale.ago(time), LEFT), scale.marks(|time| scale.ahead(time), RIGHT)];
     let bars = Bars::of(&copy.snapshots, &scale);
     html! {
         svg class="picture" viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" {

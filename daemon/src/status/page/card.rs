@@ -5,10 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use stonekeep_engine::events::Phase;
-use stonekeep_process::{
-    failure,
-    output::bytes,
-};
+use stonekeep_process::{failure, output::bytes};
 
 use super::badge;
 use crate::{
@@ -61,9 +58,9 @@ fn lead(database: &DatabaseView, now: DateTime<Utc>) -> String {
         || "There is no good snapshot".to_owned(),
         |age| format!("The last good snapshot is {age} old"),
     );
-    let may_be = database.age_max.map_or(String::new(), |age_max| {
-        format!(" and may be {}", words::time(age_max))
-    });
+    let may_be = database
+        .age_max
+        .map_or(String::new(), |age_max| format!(" and may be {}", words::time(age_max)));
     let why = match database.standing {
         Standing::Good if database.age_max.is_none() => "; there is no schedule to judge it by",
         Standing::Good => "",
@@ -242,7 +239,8 @@ fn counted(database: &DatabaseView) -> String {
         (counts.retries, "call repeated", "calls repeated"),
     ];
     let said = parts.into_iter().filter(|(number, _, _)| *number > 0);
-    let said: Vec<String> = said.map(|(number, one, many)| words::some(number, one, many)).collect();
+    let said: Vec<String> =
+        said.map(|(number, one, many)| words::some(number, one, many)).collect();
     if said.is_empty() { "no run has ended".to_owned() } else { said.join(", ") }
 }
 

@@ -86,7 +86,8 @@ fn proved(seen: Option<&SeenView>, now: DateTime<Utc>) -> Markup {
 
 fn verdict(proof: &Proof, now: DateTime<Utc>) -> Markup {
     let age = words::between(proof.at, now);
-    let counted = proof.probes.iter().map(|(verdict, count)| format!("{count} {}", verdict.as_str()));
+    let counted =
+        proof.probes.iter().map(|(verdict, count)| format!("{count} {}", verdict.as_str()));
     html! {
         @if proof.verdict == Verdict::Fail {
             span class="bad" { "✕ an attack succeeded" }
