@@ -17,8 +17,8 @@ use std::{
 
 use chrono::{DateTime, NaiveDate, Utc};
 use chrono_tz::Tz;
-use stonekeep_config::DatabaseConfig;
-use stonekeep_engine::events::Event;
+use stonekeep_config::{DaemonConfig, DatabaseConfig};
+use stonekeep_engine::events::{Event, Listener};
 use stonekeep_format::{Clock, ids::Label};
 
 use self::{database::Database, repository::Repository, view::View};
@@ -36,22 +36,22 @@ const BEAT_MAX: Duration = Duration::from_secs(180);
 
 /// What the configuration says of a database, or of those of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
+struct Entry {
     /// Its label, or what the labels of a server's databases begin with.
-    pub(crate) label: Label,
+    label: Label,
     /// Whether it stands for the databases of a server.
-    pub(crate) several: bool,
+    several: bool,
     /// When it is backed up, as the configuration has it.
-    pub(crate) schedule: Option<String>,
+    schedule: Option<String>,
     /// The zone of the schedule.
-    pub(crate) zone: Tz,
+    zone: Tz,
     /// How old its newest good snapshot may be.
-    pub(crate) age_max: Option<Duration>,
+    age_max: Option<Duration>,
 }
 
 impl Entry {
     /// Returns what `database` says for the year from `today`.
-    pub(crate) fn of(database: &DatabaseConfig, today: NaiveDate) -> Self {
+    fn of(database: &DatabaseConfig, today: NaiveDate) -> Self {
         Self {
             label: database.name.clone(),
             several: !database.databases.is_empty(),
@@ -109,8 +109,14 @@ impl Board {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of what the configuration says. What is known of databases that are still in it stays.
-    pub(crate) fn plan(&self, entries: Vec<Entry>) {
+    /// Takes note of what the configuration says. What is known of databases and repositories that are still in it stays.
+    pub(crate) fn plan(&self, config: &DaemonConfig) {
+        let today = self.clock.now().date_naive();
+        self.enter(config.databases().iter().map(|each| Entry::of(each, today)).collect());
+        self.expect(config.repositories().iter().map(|repository| repository.name.as_str()));
+    }
+
+    fn enter(&self, entries: Vec<Entry>) {
         let mut state = self.state();
         state.entries = entries;
         state.is_planned = true;
@@ -131,8 +137,8 @@ impl Board {
         }
     }
 
-    /// Takes note of the repositories, in their order. What is known of those that are still there stays.
-    pub(crate) fn expect<'n>(&self, names: impl Iterator<Item = &'n str>) {
+    /// Takes note of the repositories, in their order.
+    fn expect<'n>(&self, names: impl Iterator<Item = &'n str>) {
         let mut state = self.state();
         let mut before = std::mem::take(&mut state.repositories);
         state.repositories = names
@@ -164,18 +170,27 @@ impl Board {
     }
 
     /// Takes note of what a run says.
-    pub(crate) fn heard(&self, label: &Label, event: &Event) {
+    fn heard(&self, label: &Label, event: &Event) {
         if let Some(database) = self.state().databases.get_mut(label) {
             database.hear(event);
         }
     }
 
-    /// Takes note of what became of a run.
+    /// Takes note of what became of a run. What it left alone stays as the one before it left it.
     pub(crate) fn ended(&self, label: &Label, outcomes: &[Outcome]) {
         let now = self.clock.now();
         if let Some(database) = self.state().database(label) {
             database.end(now, outcomes);
         }
+    }
+
+    /// Returns a listener that writes down what a run of this database says, and passes it on.
+    pub(crate) fn listener(
+        self: &Arc<Self>,
+        label: &Label,
+        inner: Arc<dyn Listener>,
+    ) -> Arc<dyn Listener> {
+        Arc::new(Scribe { board: Arc::clone(self), label: label.clone(), inner })
     }
 
     /// Takes note of what the bucket of a repository says.
@@ -273,6 +288,21 @@ impl State {
             }
         }
         seen
+    }
+}
+
+/// Writes down what it hears, and passes it on.
+#[derive(Debug)]
+struct Scribe {
+    board: Arc<Board>,
+    label: Label,
+    inner: Arc<dyn Listener>,
+}
+
+impl Listener for Scribe {
+    fn hear(&self, event: &Event) {
+        self.board.heard(&self.label, event);
+        self.inner.hear(event);
     }
 }
 

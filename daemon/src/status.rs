@@ -14,7 +14,9 @@ mod words;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use stonekeep_config::{DaemonConfig, Environment};
+use stonekeep_format::ids::Label;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -23,14 +25,23 @@ use crate::board::Board;
 /// The two tasks, as the service holds them.
 #[derive(Debug)]
 pub(crate) struct Status {
+    board: Arc<Board>,
     config: watch::Sender<Arc<DaemonConfig>>,
     wanted: looker::Wanted,
 }
 
 impl Status {
+    /// Says that the loop of the schedules lives, and when each database is backed up next.
+    pub(crate) fn beat<'l>(&self, next: impl Iterator<Item = (&'l Label, Option<DateTime<Utc>>)>) {
+        next.for_each(|(label, at)| self.board.next(label, at));
+        self.board.beat();
+    }
+
     /// Hands in another configuration: another address is listened on, other repositories are looked at.
-    pub(crate) fn reload(&self, config: Arc<DaemonConfig>) {
-        self.config.send_replace(config);
+    pub(crate) fn reload(&self, config: &Arc<DaemonConfig>) {
+        self.board.plan(config);
+        self.config.send_replace(Arc::clone(config));
+        self.look();
     }
 
     /// Asks for a look at the buckets: a run has ended.
@@ -46,12 +57,14 @@ pub(crate) async fn start(
     board: Arc<Board>,
     cancel: CancellationToken,
 ) -> Status {
+    board.plan(&config);
     let listener = server::listen(config.status.listen, &board).await;
     let (sender, receiver) = watch::channel(config);
     let serving = server::serve(listener, receiver.clone(), Arc::clone(&board), cancel.clone());
     tokio::spawn(serving);
     let wanted = looker::Wanted::default();
-    let looking = looker::run(receiver, environment, board, Arc::clone(&wanted), cancel);
+    let looking =
+        looker::run(receiver, environment, Arc::clone(&board), Arc::clone(&wanted), cancel);
     tokio::spawn(looking);
-    Status { config: sender, wanted }
+    Status { board, config: sender, wanted }
 }

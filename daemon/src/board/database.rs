@@ -194,9 +194,11 @@ impl Database {
     pub(super) fn end(&mut self, now: DateTime<Utc>, outcomes: &[Outcome]) {
         self.running = None;
         self.ended_at = Some(now);
-        self.last.clear();
         for outcome in outcomes {
             let last = self.take(now, &outcome.result);
+            // What is about one repository ends what was about all of them, and the other way round.
+            let is_of_all = outcome.repository.is_none();
+            self.last.retain(|of, _| of.is_some() && !is_of_all);
             self.last.insert(outcome.repository.clone(), last);
         }
     }

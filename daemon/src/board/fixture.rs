@@ -36,7 +36,7 @@ pub(crate) fn noon() -> DateTime<Utc> {
     "2026-11-21T12:00:00Z".parse().expect("a date")
 }
 
-pub(crate) fn entry(text: &str, schedule: Option<&str>) -> Entry {
+pub(in crate::board) fn entry(text: &str, schedule: Option<&str>) -> Entry {
     Entry {
         label: label(text),
         several: text == "shop",
@@ -118,11 +118,19 @@ pub(crate) fn empty() -> (Arc<Board>, Arc<StillClock>) {
     (Board::new(Arc::<StillClock>::clone(&clock)), clock)
 }
 
+/// A board on which these databases are planned, hourly, and one repository.
+pub(crate) fn planned(labels: &[&str]) -> Arc<Board> {
+    let (board, _) = empty();
+    board.enter(labels.iter().map(|name| entry(name, Some("0 * * * *"))).collect());
+    board.expect(["vault"].into_iter());
+    board
+}
+
 /// A service with every trouble there is: one database well and at work, one suspicious, one late, one failed, one of a server.
 pub(crate) fn busy() -> Arc<Board> {
     let (board, clock) = empty();
     board.expect(["vault", HOSTILE].into_iter());
-    board.plan(vec![
+    board.enter(vec![
         entry("bookings", Some("15 * * * *")),
         entry("orders", Some("*/30 * * * *")),
         entry("ledger", Some("0 * * * *")),

@@ -9,7 +9,7 @@ use super::{
 
 fn planned(labels: &[&str]) -> (Arc<Board>, Arc<stonekeep_format::clock::StillClock>) {
     let (board, clock) = empty();
-    board.plan(labels.iter().map(|name| entry(name, Some("0 * * * *"))).collect());
+    board.enter(labels.iter().map(|name| entry(name, Some("0 * * * *"))).collect());
     board.expect(["vault"].into_iter());
     (board, clock)
 }
@@ -137,13 +137,13 @@ fn a_reload_keeps_what_is_known_and_lets_go_of_what_is_gone() {
     board.looked("vault", Look::Seen(seen(found)));
     board.begun(&label("orders"));
     let plan = |labels: &[&str]| labels.iter().map(|name| entry(name, None)).collect();
-    board.plan(plan(&["shop", "bookings"]));
+    board.enter(plan(&["shop", "bookings"]));
     let view = board.view(true);
     let known: Vec<_> =
         view.databases.iter().map(|it| (&*it.name, it.copies[0].snapshots.len())).collect();
     assert_eq!(known, [("shop-a", 1), ("bookings", 1), ("orders", 0)], "what runs is still shown");
     board.ended(&label("orders"), &[]);
-    board.plan(plan(&["bookings"]));
+    board.enter(plan(&["bookings"]));
     assert_eq!(board.view(true).databases.len(), 1);
 }
 
@@ -182,7 +182,7 @@ fn ready_is_planned_and_every_repository_tried_once() {
     let (board, _) = empty();
     assert!(!board.ready());
     board.expect(["vault", "second"].into_iter());
-    board.plan(Vec::new());
+    board.enter(Vec::new());
     board.looked("vault", Look::Denied);
     assert!(!board.ready());
     let message = String::new();

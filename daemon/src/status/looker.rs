@@ -81,7 +81,6 @@ async fn look(
     board: &Board,
     cancel: &CancellationToken,
 ) {
-    board.expect(config.repositories().iter().map(|repository| repository.name.as_str()));
     let clock = Arc::new(SystemClock);
     let context = Context { clock, listener: Arc::new(Silence), cancel: cancel.clone() };
     let shared = Shared::read(config, environment);

@@ -9,17 +9,24 @@ use tokio::{
 };
 
 use super::*;
-use crate::board::fixture::busy;
+use crate::board::{
+    Look,
+    fixture::{busy, planned},
+};
 
 /// A server on loopback, of a busy service.
 async fn served() -> (SocketAddr, Arc<Board>) {
     let board = busy();
+    (served_of(&board).await, board)
+}
+
+async fn served_of(board: &Arc<Board>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
     let at = listener.local_addr().expect("an address");
-    let app = routes::app(Arc::clone(&board), &StatusConfig::default(), Some(at));
+    let app = routes::app(Arc::clone(board), &StatusConfig::default(), Some(at));
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     tokio::spawn(async move { accept_all(&listener, &app, &room).await });
-    (at, board)
+    at
 }
 
 /// Sends these bytes and returns all that comes, until the other side ends.
@@ -138,8 +145,15 @@ async fn health_ends_with_the_loop_and_says_why() {
     assert_eq!(body(&answer), "the schedules were last looked at 3 min ago\n");
     board.beat();
     assert_eq!(status(&ask(at, "GET", "/healthz").await), "200");
-    board.expect(["unread"].into_iter());
+}
+
+#[tokio::test]
+async fn a_service_is_ready_once_every_repository_was_tried() {
+    let board = planned(&["bookings"]);
+    let at = served_of(&board).await;
     assert_eq!(status(&ask(at, "GET", "/readyz").await), "503");
+    board.looked("vault", Look::Denied);
+    assert_eq!(status(&ask(at, "GET", "/readyz").await), "200");
 }
 
 #[tokio::test]
