@@ -8,12 +8,13 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// `5 s`, `42 min`, `3 h 05 min`, `2 d 4 h`, `412 d`.
+/// `5 s`, `42 min`, `2 h`, `3 h 05 min`, `2 d 4 h`, `412 d`.
 pub(super) fn time(time: Duration) -> String {
     let secs = time.as_secs();
     match secs {
         ..MINUTE => format!("{secs} s"),
         MINUTE..HOUR => format!("{} min", secs / MINUTE),
+        HOUR..DAY if secs % HOUR < MINUTE => format!("{} h", secs / HOUR),
         HOUR..DAY => format!("{} h {:02} min", secs / HOUR, secs % HOUR / MINUTE),
         _ if secs < 10 * DAY => format!("{} d {} h", secs / DAY, secs % DAY / HOUR),
         _ => format!("{} d", secs / DAY),
@@ -71,6 +72,7 @@ mod tests {
             (59, "59 s"),
             (60, "1 min"),
             (3_599, "59 min"),
+            (2 * HOUR + 59, "2 h"),
             (3 * HOUR + 5 * MINUTE + 59, "3 h 05 min"),
             (2 * DAY + 4 * HOUR, "2 d 4 h"),
             (412 * DAY + 5, "412 d"),
