@@ -15,7 +15,7 @@ use stonekeep_format::{
 
 use crate::{
     ConfigError, DatabaseConfig, Environment, NotifyConfig, RepositoryConfig, ServiceConfig,
-    defaults, file, repository, tier::TierConfig, value,
+    StatusConfig, defaults, file, repository, tier::TierConfig, value,
 };
 
 /// What `stonekeepd` is told by its file.
@@ -57,6 +57,9 @@ pub struct DaemonConfig {
     /// Whom the daemon tells of what is wrong.
     #[serde(default)]
     pub notify: NotifyConfig,
+    /// What the service shows of itself.
+    #[serde(default)]
+    pub status: StatusConfig,
     encryption: Encryption,
     #[serde(default, rename = "repository")]
     repositories: Vec<RepositoryConfig>,

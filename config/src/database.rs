@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use chrono::NaiveDate;
 use chrono_tz::Tz;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -146,6 +147,14 @@ impl DatabaseConfig {
         }
     }
 
+    /// Returns how old the newest snapshot may be: twice the longest gap in the schedule within a year from `today`, so that
+    /// one run may fail. `None`: there is no schedule, or it comes to no two runs.
+    #[must_use]
+    pub fn age_max(&self, today: NaiveDate) -> Option<Duration> {
+        let gap = self.schedule.as_ref()?.longest_gap(today, self.time_zone)?;
+        Some((gap * 2).max(defaults::AGE_MIN))
+    }
+
     /// Returns the password for `login` (which the URL says), if there is one.
     ///
     /// # Errors
@@ -207,6 +216,18 @@ mod tests {
                 .map(|name| of(name).name)
                 .into();
         assert_eq!(labels.len(), 8, "{labels:?}");
+    }
+
+    #[test]
+    fn a_snapshot_may_be_twice_as_old_as_the_longest_gap() {
+        let today = NaiveDate::from_ymd_opt(2026, 11, 21).expect("a day");
+        let of = |schedule: &str| {
+            let schedule = Some(schedule.parse().expect("a schedule"));
+            DatabaseConfig { schedule, ..config(&[]) }.age_max(today).map(|age| age.as_secs())
+        };
+        assert_eq!(of("15 * * * *"), Some(2 * 3_600));
+        assert_eq!(of("* * * * *"), Some(300), "no less than clocks may differ");
+        assert_eq!(config(&[]).age_max(today), None);
     }
 
     #[test]

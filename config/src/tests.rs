@@ -87,6 +87,8 @@ fn the_defaults_shown_in_the_examples_are_the_defaults() {
         "lock_mode",
         "jobs",
         "ddl_wait_max",
+        "listen",
+        "show_names",
         "webhook_format",
         "repeat",
     ];

@@ -1,6 +1,7 @@
 //! Takes snapshots of PostgreSQL into a bucket under Object Lock.
 
 mod backup;
+mod board;
 mod check;
 mod cli;
 mod failure;
@@ -11,6 +12,7 @@ mod outcome;
 mod plan;
 mod prove;
 mod service;
+mod status;
 mod systemd;
 
 use std::process::ExitCode;

@@ -30,11 +30,13 @@ use self::{
     runner::{Backups, Order, Runner, Unfinished},
 };
 use crate::{
+    board::Board,
     failure::Failure,
     log::Voice,
     notify::Notices,
     outcome::{Outcome, Taken},
     plan::Shared,
+    status::{self, Status},
     systemd::Manager,
 };
 
@@ -56,11 +58,15 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     let load = || DaemonConfig::load(path).map_err(Failure::Config);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let runner = Arc::new(Backups::new(environment.clone(), voice, Arc::clone(&clock)));
+    let board = Board::new(Arc::clone(&clock));
+    let runner =
+        Arc::new(Backups::new(environment.clone(), voice, Arc::clone(&clock), Arc::clone(&board)));
     let reloads = reloads().map_err(Failure::Runtime)?;
     let say: Say = Arc::new(move |label, event| voice.say(label, event));
     let surroundings = Surroundings { clock, runner, say, voice, environment: environment.clone() };
-    let service = Service::start(config, surroundings)?;
+    let mut service = Service::start(config, surroundings)?;
+    let (config, environment) = (Arc::clone(&service.config), Arc::new(environment.clone()));
+    service.shown = Some(status::start(config, environment, board, cancel.clone()).await);
     service.run(load, reloads, cancel).await;
     Ok(ExitCode::SUCCESS)
 }
@@ -107,6 +113,8 @@ struct Service {
     is_forgetful: bool,
     manager: Manager,
     notices: Notices,
+    /// Where it shows how it is; `None` in tests.
+    shown: Option<Status>,
     /// What cancels the runs.
     stop: CancellationToken,
 }
@@ -149,6 +157,7 @@ impl Service {
             running: FuturesUnordered::new(),
             is_forgetful: false,
             manager: Manager::default(),
+            shown: None,
             stop: CancellationToken::new(),
         };
         let pasts = service.memory.load().unwrap_or_else(|error| {
@@ -178,6 +187,7 @@ impl Service {
         loop {
             self.manager.alive();
             self.begin_due();
+            self.show();
             self.manager.status(self.status());
             let pause = self.surroundings.clock.sleep(self.until_next().min(sleep_max));
             tokio::select! {
@@ -189,6 +199,13 @@ impl Service {
             }
         }
         self.leave().await;
+    }
+
+    /// Shows that the loop lives, and what is due when.
+    fn show(&self) {
+        if let Some(shown) = &self.shown {
+            shown.beat(self.jobs.iter().map(|(label, job)| (label, job.agenda.due_at())));
+        }
     }
 
     /// How long nothing is due.
@@ -271,6 +288,9 @@ impl Service {
     fn end(&mut self, label: &Label, outcomes: &[Outcome]) {
         self.say_outcomes(label, outcomes);
         let now = self.now();
+        if let Some(shown) = &self.shown {
+            shown.look();
+        }
         let Some(job) = self.jobs.get_mut(label) else { return };
         let is_leaving = job.state == JobState::Leaving;
         let event = job.end(outcomes, now);
@@ -316,6 +336,9 @@ impl Service {
         self.config = Arc::new(config);
         let pasts = self.pasts();
         self.schedule(&pasts)?;
+        if let Some(shown) = &self.shown {
+            shown.reload(&self.config);
+        }
         self.remember();
         Ok(())
     }
