@@ -72,6 +72,9 @@ pub(crate) enum Failure {
     /// The operating system did not let us begin.
     #[error("cannot start")]
     Runtime(#[source] io::Error),
+    /// A certificate or key that is in no file.
+    #[error("there is no memory for a certificate or key that is in no file")]
+    Memory(#[source] io::Error),
 }
 
 impl Failure {
@@ -92,7 +95,9 @@ impl Failure {
             | Self::TwoOfALabel { .. }
             | Self::Metrics { .. }
             | Self::LogFilter(_) => ErrorKind::Config,
-            Self::Stopped { .. } | Self::Output(_) | Self::Runtime(_) => ErrorKind::Unavailable,
+            Self::Stopped { .. } | Self::Output(_) | Self::Runtime(_) | Self::Memory(_) => {
+                ErrorKind::Unavailable
+            }
         }
     }
 

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     let environment = Environment::of_process();
     let voice = log::start(cli.json, environment.log_filter.as_deref())?;
-    let config = DaemonConfig::load(&cli.config)?;
+    let config = DaemonConfig::find(cli.config.as_deref(), &environment)?;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::Runtime)?;
     let outcome = runtime.block_on(async {
         let cancel = signals::listen().map_err(Failure::Runtime)?;
