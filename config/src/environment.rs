@@ -24,6 +24,8 @@ pub struct Environment {
     /// `STONEKEEP_LOG`: which log lines are shown, in the language of `tracing`'s `EnvFilter`; see
     /// [`crate::defaults::LOG_FILTER`].
     pub log_filter: Option<String>,
+    /// `STONEKEEP_LOG_FORMAT`: `text` or `json`.
+    pub log_format: Option<String>,
 }
 
 /// Every variable of the process. `Debug` shows none of them: some hold secrets.
@@ -62,6 +64,7 @@ impl Environment {
             tmpdir: variable("TMPDIR").map(PathBuf::from),
             variables: std::env::vars_os().collect(),
             log_filter: text("STONEKEEP_LOG"),
+            log_format: text("STONEKEEP_LOG_FORMAT"),
         }
     }
 
