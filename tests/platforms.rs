@@ -72,8 +72,8 @@ fn credentials(user: User) -> String {
     format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n")
 }
 
-/// The daemon's configuration with both servers by TLS, and the access key in a file.
-fn configure(installation: &Installation, role: &str, password_file: bool) {
+/// The daemon's configuration with both servers by TLS, and a password and the access key in files.
+fn configure(installation: &Installation, role: &str) {
     let (s3_ca, pg_ca) = (server("STONEKEEP_TEST_S3_CA"), server("STONEKEEP_TEST_PG_CA"));
     installation.write("s3-writer", &credentials(User::Writer));
     let key = installation.path("s3-writer");
@@ -81,12 +81,8 @@ fn configure(installation: &Installation, role: &str, password_file: bool) {
     installation.configure(|text| {
         let access =
             format!("ca_file = \"{s3_ca}\"\ncredentials_file = \"{}\"\npath_style", key.display());
-        let login = if password_file {
-            format!("password_file = \"{}\"\n", password.display())
-        } else {
-            String::new()
-        };
-        let tls = format!("{login}tls = \"verify-full\"\nca_file = \"{pg_ca}\"");
+        let login = format!("password_file = \"{}\"", password.display());
+        let tls = format!("{login}\ntls = \"verify-full\"\nca_file = \"{pg_ca}\"");
         let text = text.replacen("path_style", &access, 1).replace("tls = \"disable\"", &tls);
         text.replace("postgres@", &format!("{role}@"))
     });
@@ -116,7 +112,7 @@ fn by_tls(source: &Database) -> (Installation, String) {
     ));
     let installation = Installation::prepare_at(source, server("STONEKEEP_TEST_S3_TLS_ENDPOINT"));
     installation.write("password", "hunter2\n");
-    configure(&installation, &role, true);
+    configure(&installation, &role);
     let output = installation.init();
     assert!(output.status.success(), "init: {}", said(&output));
     (installation, role)
@@ -139,7 +135,6 @@ fn a_snapshot_is_taken_where_nothing_can_be_written_and_everything_is_a_variable
         }
     }
 
-    installation.write("s3-reader", &credentials(User::Reader));
     let reader = Variables {
         config: fs::read_to_string(installation.path("stonekeep.toml"))
             .expect("there")
@@ -184,6 +179,18 @@ fn a_configuration_on_the_command_line_comes_before_the_variable() {
         assert_eq!(output.status.code(), Some(78), "{}", said(&output));
         assert!(said(&output).contains("STONEKEEP_CONFIG:2:6"), "{}", said(&output));
     }
+}
+
+#[test]
+fn a_desk_makes_the_repository_with_the_public_key_alone() {
+    let source = Database::create("platform_desk", "CREATE TABLE t ()");
+    let installation = Installation::prepare(&source);
+    let signer = installation.path("signer");
+    installation.configure(|text| text.replace(&signer.display().to_string(), "env:SIGNER"));
+    let (private, public) =
+        (fs::read_to_string(&signer), fs::read_to_string(signer.with_extension("pub")));
+    must(installation.init_of("vault").env("SIGNER_PUB", public.expect("there")));
+    must(installation.daemon(&["backup"]).env("SIGNER", private.expect("there")));
 }
 
 #[test]
