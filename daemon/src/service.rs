@@ -50,13 +50,13 @@ const STOP_DURATION_MAX: Duration = Duration::from_secs(75);
 
 /// Runs until it is asked to stop.
 pub(crate) async fn run(
-    path: &Path,
+    named: Option<&Path>,
     config: DaemonConfig,
     environment: &Environment,
     voice: Voice,
     cancel: CancellationToken,
 ) -> Result<ExitCode, Failure> {
-    let load = || DaemonConfig::load(path).map_err(Failure::Config);
+    let load = || DaemonConfig::find(named, environment).map_err(Failure::Config);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let board = Board::new(Arc::clone(&clock));
     let runner =

@@ -39,9 +39,9 @@ UNREADABLE, DELETE MARKER), another snapshot that claims the FUTURE, and a CLOCK
 #[derive(Debug, Parser)]
 #[command(name = "stonekeep", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub(crate) struct Cli {
-    /// Read the configuration from FILE
-    #[arg(long, global = true, value_name = "FILE", default_value = defaults::READER_FILE)]
-    pub(crate) config: PathBuf,
+    /// Read the configuration from FILE [default: the text in STONEKEEP_CONFIG, else /etc/stonekeep/stonekeep.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Print one JSON document on stdout, and events as JSON lines on stderr
     #[arg(long, global = true)]
     pub(crate) json: bool,
