@@ -27,6 +27,7 @@ mod round_trip;
 mod secrets;
 mod servers_of_databases;
 mod standby;
+mod supervisor;
 mod tier_buckets;
 mod tls;
 mod watch;

@@ -23,6 +23,8 @@ want make /usr/bin/make
 want cmake /usr/bin/cmake
 want pgbouncer /usr/sbin/pgbouncer
 want patchelf /usr/bin/patchelf
+# systemd-analyze and systemd-notify; nothing here runs systemd itself.
+want systemd /usr/bin/systemd-analyze
 # For moto; Debian's Python comes without.
 /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv)
 [ ${#need[@]} -gt 0 ] || exit 0
