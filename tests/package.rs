@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use crate::harness::{must, run, said, server};
+use crate::harness::{is_slow, must, run, said, server};
 
 const PACKAGES: [&str; 2] = ["stonekeepd", "stonekeep"];
 
@@ -111,17 +111,22 @@ fn each_command_has_a_page_that_mandoc_takes() {
 }
 
 #[test]
-fn lintian_finds_no_error_but_those_that_are_known() {
-    for package in PACKAGES {
-        let mut lintian = Command::new("lintian");
-        lintian.args(["--fail-on", "error", "--suppress-tags"]);
-        // Nobody's mailbox, on purpose; TLS, compression and allocator are linked in by cargo.
-        lintian.arg("bogus-mail-host,embedded-library");
-        let output = run(lintian.arg(file(package)));
-        let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{text}{}", said(&output));
-        println!("{text}");
+fn lintian_finds_nothing_to_warn_of() {
+    // It looks through the binaries for half a minute.
+    if !is_slow() {
+        return;
     }
+    let mut lintian = Command::new("lintian");
+    lintian.args(["--fail-on", "error,warning", "--suppress-tags"]);
+    // No bug of Debian's is closed; deb-systemd-invoke takes no pattern for the units of databases.
+    lintian.arg("initial-upload-closes-no-bugs,maintainer-script-calls-systemctl");
+    let output = run(lintian.args(PACKAGES.map(file)));
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        said(&output)
+    );
 }
 
 /// What is done with the packages, in a copy of this machine that is thrown away: all changes lie in memory.
@@ -132,10 +137,12 @@ mount -t tmpfs tmpfs "$upper"
 mkdir "$upper/changed" "$upper/work" "$upper/machine"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$upper/changed,workdir=$upper/work" "$upper/machine"
 mount --rbind /dev "$upper/machine/dev"
+# No index of manual pages: it takes longer than all else.
+rm -f "$upper/machine/var/lib/man-db/auto-update"
 cp "$packages"/*.deb "$upper/machine/var/tmp/"
 machine() { chroot "$upper/machine" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"; }
-begin() { echo "== $1"; }
-left() { (cd "$upper/changed" && find . ! -type d ! -path './var/lib/dpkg/*' ! -path './var/cache/*' ! -path './var/log/*' ! -path './var/tmp/*.deb' | sort); }
+begin() { echo "== $*"; }
+left() { (cd "$upper/changed" && find . ! -type d ! -path './var/lib/dpkg/*' ! -path './var/cache/*' ! -path './var/log/*' ! -path './var/lib/man-db/*' ! -path './var/tmp/*.deb' | sort); }
 
 begin installed
 machine sh -c 'dpkg -i /var/tmp/*.deb' >&2
