@@ -20,7 +20,8 @@ if [ -n "$from" ]; then
   strip -o "$target/release/stonekeepd" "$from/stonekeepd"
   strip -o "$target/release/stonekeep" "$from/stonekeep"
   cp "$from/pages" "$target/release/"
-  options+=(--fast)
+  # The quickest: gzip, as xz takes three times as long and cargo-deb's own gzip minutes.
+  options+=(--fast --compress-system --compress-type gz)
 else
   target=${CARGO_TARGET_DIR:-$root/target}
   CARGO_TARGET_DIR=$target cargo build --release --locked -p stonekeepd -p stonekeep -p stonekeep-packaging

@@ -14,8 +14,8 @@ use stonekeep_format::{
 };
 
 use crate::{
-    ConfigError, DatabaseConfig, Environment, RepositoryConfig, defaults, file, repository,
-    tier::TierConfig, value,
+    ConfigError, DatabaseConfig, Environment, NotifyConfig, RepositoryConfig, ServiceConfig, defaults,
+    file, repository, tier::TierConfig, value,
 };
 
 /// What `stonekeepd` is told by its file.
@@ -51,6 +51,12 @@ pub struct DaemonConfig {
     pub metrics_file: Option<PathBuf>,
     /// The directory of `pg_dump`, with `%v` for the server's major; absent: it is looked for.
     pub pg_bindir: Option<String>,
+    /// How the service goes about its schedules.
+    #[serde(default)]
+    pub service: ServiceConfig,
+    /// Whom the daemon tells of what is wrong.
+    #[serde(default)]
+    pub notify: NotifyConfig,
     encryption: Encryption,
     #[serde(default, rename = "repository")]
     repositories: Vec<RepositoryConfig>,
@@ -82,6 +88,12 @@ impl DaemonConfig {
     #[must_use]
     pub fn recipients(&self) -> &[String] {
         &self.encryption.recipients
+    }
+
+    /// Returns the memory budget of one run of the service, in bytes: those that run at the same time share it.
+    #[must_use]
+    pub fn run_budget_bytes(&self) -> u64 {
+        self.memory_budget_bytes / (self.service.parallel.max(1) as u64)
     }
 
     /// Returns the retention tiers, one or more.
@@ -174,6 +186,8 @@ impl DaemonConfig {
             repositories,
         )?;
         self.check_recipients()?;
+        self.check_budget()?;
+        self.notify.check(&self.path)?;
         let tiers = || self.tiers.iter().map(|tier| tier.name.as_str());
         self.check_names("[[tier]]", "one with name, every and keep", "tiers", tiers())?;
         for repository in &self.repositories {
@@ -181,6 +195,14 @@ impl DaemonConfig {
         }
         let databases = self.databases.iter().map(|database| database.name.as_str());
         self.check_names("[[database]]", "one with name and url", "databases", databases)
+    }
+
+    /// Each of the databases that are backed up at the same time needs the least budget for itself.
+    fn check_budget(&self) -> Result<(), ConfigError> {
+        if self.run_budget_bytes() >= defaults::MEMORY_BUDGET_BYTES_MIN {
+            return Ok(());
+        }
+        Err(ConfigError::Budget { path: self.path.clone(), parallel: self.service.parallel })
     }
 
     fn check_recipients(&self) -> Result<(), ConfigError> {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use stonekeep_format::ids::{Digest, Label};
 
 use crate::{
-    ConfigError, DatabaseUrl, Environment, defaults, file,
+    ConfigError, DatabaseUrl, Environment, defaults, file, notify,
     password::{self, Login},
     schedule::Crontab,
     url, value,
@@ -56,6 +56,8 @@ pub struct DatabaseConfig {
     /// How long a run may hold up somebody's waiting DDL.
     #[serde(default = "defaults::ddl_wait_max", deserialize_with = "value::ddl_wait_max")]
     pub ddl_wait_max: Duration,
+    /// A file that holds the URL to call when this database, or each of several, has a good snapshot in every repository.
+    pub ping_url_file: Option<PathBuf>,
 }
 
 /// How a connection to PostgreSQL is protected.
@@ -154,6 +156,14 @@ impl DatabaseConfig {
         environment: &Environment,
     ) -> Result<Option<SecretString>, ConfigError> {
         password::find(login, self.password_file.as_deref(), environment)
+    }
+
+    /// Reads the URL to call when this database is backed up: a secret, for whoever knows it can feign that.
+    ///
+    /// # Errors
+    /// As [`file::read_secret`].
+    pub fn ping_url(&self, environment: &Environment) -> Result<Option<SecretString>, ConfigError> {
+        notify::secret(self.ping_url_file.as_deref(), environment)
     }
 
     /// Checks that the private key of our certificate is private.

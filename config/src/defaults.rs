@@ -28,6 +28,19 @@ pub const DDL_WAIT_MAX: Duration = Duration::from_secs(60);
 pub const DDL_WAIT_MIN: Duration = Duration::from_secs(1);
 /// The longest `ddl_wait_max` (1 h). Production is held up for so long; more is a mistake in the unit.
 pub const DDL_WAIT_LIMIT: Duration = Duration::from_secs(3_600);
+/// Databases that the service backs up at the same time (1): production then serves one reader, and memory holds one budget.
+pub const PARALLEL: usize = 1;
+/// The most of them (16): each needs [`MEMORY_BUDGET_BYTES_MIN`], and the bucket's line is one.
+pub const PARALLEL_MAX: usize = 16;
+/// The longest jitter (1 h): the shortest tier period.
+pub const JITTER_MAX: Duration = Duration::from_secs(3_600);
+/// How long a run may go without getting on (30 min): a slice, the largest step there is, takes seconds, and retries of the
+/// bucket some minutes.
+pub const STALL_MAX: Duration = Duration::from_secs(1_800);
+/// The shortest `stall_max` (1 min): a slow bucket alone may take as long for one answer.
+pub const STALL_MIN: Duration = Duration::from_secs(60);
+/// The longest `stall_max` (24 h): no run is longer.
+pub const STALL_LIMIT: Duration = Duration::from_secs(86_400);
 /// By how many percent a database may shrink before its snapshot is suspicious (50): ordinary clean-ups take less, a dropped
 /// schema or a truncated database more.
 pub const SHRINK_PERCENT_MAX: u8 = 50;
@@ -35,6 +48,12 @@ pub const SHRINK_PERCENT_MAX: u8 = 50;
 pub const KEEP_MIN: Duration = Duration::from_secs(3_600);
 /// The least age at which a watcher calls a snapshot too old (5 min): no schedule is closer, and clocks may differ by as much.
 pub const AGE_MIN: Duration = Duration::from_secs(300);
+/// After how long a failure that lasts is told again (24 h): once a working day, so that it is not forgotten.
+pub const NOTIFY_REPEAT: Duration = Duration::from_secs(86_400);
+/// The shortest `repeat` (5 min): no schedule is closer than a few minutes, and more often nobody reads it.
+pub const NOTIFY_REPEAT_MIN: Duration = Duration::from_secs(300);
+/// The longest `repeat` (30 d). Who wants to hear of it once looks away for a month at most.
+pub const NOTIFY_REPEAT_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// The longest keep (70 years of 365 days). Locks must end before 2100 besides, which is checked when one is computed.
 pub const KEEP_MAX: Duration = Duration::from_secs(70 * 365 * 86_400);
 /// The longest configuration file, in bytes (1 MiB): thousands of databases.

@@ -21,6 +21,8 @@ pub struct Environment {
     /// `STONEKEEP_LOG`: which log lines are shown, in the language of `tracing`'s `EnvFilter`; see
     /// [`crate::defaults::LOG_FILTER`].
     pub log_filter: Option<String>,
+    /// `STONEKEEP_LOG_FORMAT`: `text` or `json`.
+    pub log_format: Option<String>,
 }
 
 impl Environment {
@@ -35,6 +37,7 @@ impl Environment {
             home: variable("HOME").map(PathBuf::from),
             tmpdir: variable("TMPDIR").map(PathBuf::from),
             log_filter: text("STONEKEEP_LOG"),
+            log_format: text("STONEKEEP_LOG_FORMAT"),
         }
     }
 

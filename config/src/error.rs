@@ -74,6 +74,17 @@ pub enum ConfigError {
         /// How many there are.
         found: usize,
     },
+    /// Too many databases at the same time for the memory there is.
+    #[error(
+        "{}: [service] parallel = {parallel} leaves each database less than 64MiB of the memory_budget: lower the one or raise the other",
+        path.display()
+    )]
+    Budget {
+        /// The file.
+        path: PathBuf,
+        /// Databases at the same time.
+        parallel: usize,
+    },
     /// A recipient cannot be used.
     #[error("{}: [encryption] recipients cannot be used", path.display())]
     Recipients {
@@ -127,6 +138,14 @@ pub enum ConfigError {
         path: PathBuf,
         /// What names it.
         option: &'static str,
+    },
+    /// Whom to tell, and how, does not go together.
+    #[error("{}: {what}", path.display())]
+    Notify {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        what: &'static str,
     },
     /// A label on the command line is not in the file.
     #[error("there is no [[database]] of the name {label:?} in {}; it has {known}", path.display())]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
-use chrono::{DateTime, Datelike as _, NaiveDate, TimeZone as _};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone as _, Utc};
 use chrono_tz::Tz;
 use serde::Deserialize;
 
@@ -79,42 +79,61 @@ impl Crontab {
 }
 
 impl Crontab {
+    /// Returns the first run after an instant; `None` if there is none within some hundred years, as on a 30 February.
+    ///
+    /// The fields say what a clock in `zone` shows. A time that the clock leaves out in spring is run once, at the end of the
+    /// gap; one that it shows twice in autumn is run the first time.
+    #[must_use]
+    pub fn next_after(&self, instant: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
+        let shown = instant.with_timezone(&zone).naive_local();
+        // The clock's face is all that the schedule knows, so it is given as if it were UTC.
+        let faces = self.rules()?;
+        let mut runs = faces.after_owned(shown.and_utc()).map(|face| first(face.naive_utc(), zone));
+        runs.find(|run| *run > instant)
+    }
+
     /// Returns the longest time between two runs within a year from `from`, in a time zone; `None` if there are not two.
     #[must_use]
     pub fn longest_gap(&self, from: NaiveDate, zone: Tz) -> Option<Duration> {
-        let mut slots = from.iter_days().take(YEAR_DAYS).flat_map(|day| self.slots(day, zone));
-        let mut last = slots.next()?;
-        let mut longest = None;
-        for slot in slots {
-            longest = longest.max((slot - last).to_std().ok());
-            last = slot;
+        let start = from.and_time(NaiveTime::MIN).and_utc();
+        let end = start + TimeDelta::days(YEAR_DAYS);
+        let faces = self.rules()?.after_owned(start - TimeDelta::seconds(1));
+        let runs = faces.take_while(|face| *face < end).map(|face| first(face.naive_utc(), zone));
+        let (mut last, mut longest): (Option<DateTime<Utc>>, _) = (None, None);
+        for run in runs {
+            let gap = last.and_then(|last| (run - last).to_std().ok());
+            longest = longest.max(gap);
+            last = Some(run);
         }
         longest
     }
 
-    /// The runs of a day. One in the hour that a clock leaves out is left out.
-    fn slots(&self, day: NaiveDate, zone: Tz) -> Vec<DateTime<Tz>> {
-        let [minutes, hours, days, months, weekdays] = self.numbers();
-        // Sunday is 0 and 7.
-        let weekday = day.weekday().num_days_from_sunday();
-        let is_weekday = weekdays.contains(&weekday) || (weekday == 0 && weekdays.contains(&7));
-        if !(is_weekday && days.contains(&day.day()) && months.contains(&day.month())) {
-            return Vec::new();
-        }
-        let times = hours.iter().flat_map(|hour| minutes.iter().map(|minute| (*hour, *minute)));
-        let local = times.filter_map(|(hour, minute)| day.and_hms_opt(hour, minute, 0));
-        local.filter_map(|local| zone.from_local_datetime(&local).earliest()).collect()
-    }
-
-    /// The numbers of each field.
-    fn numbers(&self) -> [BTreeSet<u32>; 5] {
+    /// The fields as the `cron` crate takes them: seconds first, every number by itself, and weekdays from Sunday = 1.
+    fn rules(&self) -> Option<cron::Schedule> {
         let mut fields = self.0.split_ascii_whitespace();
-        FIELDS.each_ref().map(|rule| rule.numbers(fields.next().unwrap_or("*")))
+        let [minute, hour, day, month, weekday] =
+            FIELDS.each_ref().map(|rule| rule.numbers(fields.next().unwrap_or("*")));
+        let weekday = weekday.into_iter().map(|day| day % 7 + 1).collect();
+        let fields = [minute, hour, day, month, weekday].map(|numbers| listed(&numbers));
+        format!("0 {}", fields.join(" ")).parse().ok()
     }
 }
 
+fn listed(numbers: &BTreeSet<u32>) -> String {
+    numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// The first instant at which a clock in `zone` shows this time, or a later one if it leaves this one out.
+fn first(face: NaiveDateTime, zone: Tz) -> DateTime<Utc> {
+    let minutes = (0..=GAP_MINUTES_MAX).map(|minutes| face + TimeDelta::minutes(minutes));
+    let mut shown = minutes.filter_map(|face| zone.from_local_datetime(&face).earliest());
+    shown.next().map_or_else(|| face.and_utc(), |instant| instant.to_utc())
+}
+
+/// The longest gap of a clock, in minutes (a day and an hour): Samoa left out a whole day in 2011.
+const GAP_MINUTES_MAX: i64 = 25 * 60;
 /// Two runs of a job that runs on one day of the year are in this many days.
-const YEAR_DAYS: usize = 2 * 366;
+const YEAR_DAYS: i64 = 2 * 366;
 
 impl FromStr for Crontab {
     type Err = CrontabError;
@@ -208,6 +227,7 @@ fn digits(text: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use chrono::Timelike as _;
     use proptest::prelude::*;
 
     use super::*;
@@ -263,11 +283,70 @@ mod tests {
         assert_eq!(gap("0 3 * * *"), Some(60 * 25));
         assert_eq!(gap("0 3 * * mon-fri"), Some(60 * 72 + 60));
         assert_eq!(gap("0 3 * * 7"), Some(60 * (7 * 24 + 1)));
-        assert_eq!(gap("30 2,14 * * *"), Some(60 * 24 - 60), "there is no 02:30 one day in March");
+        assert_eq!(gap("30 2,14 * * *"), Some(60 * 13), "02:30 is shown twice one day in October");
         assert_eq!(gap("0 3 1 * *"), Some(60 * (31 * 24 + 1)));
         assert_eq!(gap("0 3 24 12 *"), Some(60 * 365 * 24));
         assert_eq!(gap("0 3 30 2 *"), None);
         assert_eq!(gap("10/20 9-17/4 * * *"), Some(60 * 16 + 60 - 40));
+    }
+
+    /// The runs of a schedule in Berlin from an instant on, as a clock there shows them.
+    fn runs(text: &str, from: &str, count: usize) -> Vec<String> {
+        let crontab: Crontab = text.parse().expect("a schedule");
+        let zone = chrono_tz::Europe::Berlin;
+        let from: DateTime<Utc> = from.parse().expect("an instant");
+        let next = |last: &DateTime<Utc>| crontab.next_after(*last, zone);
+        let runs = std::iter::successors(Some(from), next).skip(1).take(count);
+        runs.map(|run| run.with_timezone(&zone).format("%a %d %H:%M %Z").to_string()).collect()
+    }
+
+    #[test]
+    fn a_run_in_the_hour_that_is_left_out_is_just_after_it_and_once() {
+        let night = "2026-03-29T00:00:00Z";
+        assert_eq!(runs("30 2 * * *", night, 2), ["Sun 29 03:00 CEST", "Mon 30 02:30 CEST"]);
+        assert_eq!(
+            runs("*/15 1-3 * * *", night, 6),
+            [
+                "Sun 29 01:15 CET",
+                "Sun 29 01:30 CET",
+                "Sun 29 01:45 CET",
+                "Sun 29 03:00 CEST",
+                "Sun 29 03:15 CEST",
+                "Sun 29 03:30 CEST"
+            ]
+        );
+        assert_eq!(runs("0 3 * * *", night, 1), ["Sun 29 03:00 CEST"]);
+    }
+
+    #[test]
+    fn a_run_in_the_hour_that_comes_twice_is_once() {
+        let night = "2026-10-24T22:00:00Z";
+        assert_eq!(runs("30 2 * * *", night, 2), ["Sun 25 02:30 CEST", "Mon 26 02:30 CET"]);
+        assert_eq!(
+            runs("15 * * * *", night, 4),
+            ["Sun 25 00:15 CEST", "Sun 25 01:15 CEST", "Sun 25 02:15 CEST", "Sun 25 03:15 CET"]
+        );
+        // Begun in the second of the two hours, nothing of the first is left.
+        assert_eq!(runs("15,45 * * * *", "2026-10-25T01:20:00Z", 1), ["Sun 25 03:15 CET"]);
+    }
+
+    #[test]
+    fn weekdays_are_those_of_crontab() {
+        let from = "2026-11-21T12:00:00Z";
+        for (weekday, day) in [
+            ("0", "Sun"),
+            ("7", "Sun"),
+            ("1", "Mon"),
+            ("6", "Sat"),
+            ("sun", "Sun"),
+            ("5-7", "Sun"),
+            ("mon-fri", "Mon"),
+        ] {
+            let next = &runs(&format!("0 3 * * {weekday}"), from, 1)[0];
+            assert!(next.starts_with(day), "{weekday}: {next}");
+        }
+        assert!(runs("0 3 30 2 *", from, 1).is_empty());
+        assert_eq!(runs("0 0 29 2 *", from, 1), ["Tue 29 00:00 CET"]);
     }
 
     #[test]
@@ -277,6 +356,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_clock_shows_what_the_schedule_says_or_has_just_left_it_out(
+            minute in 0_u32..60, hours in prop::collection::btree_set(0_u32..24, 1..5),
+            at in 1_750_000_000_i64..1_850_000_000, zone in prop::sample::select(vec![
+                chrono_tz::Europe::Berlin, chrono_tz::America::New_York, chrono_tz::Australia::Lord_Howe,
+                chrono_tz::UTC, chrono_tz::Asia::Kathmandu, chrono_tz::America::Havana,
+            ]),
+        ) {
+            let crontab: Crontab = format!("{minute} {} * * *", listed(&hours)).parse().expect("a schedule");
+            let at = DateTime::from_timestamp(at, 0).expect("an instant");
+            let next = crontab.next_after(at, zone).expect("a run");
+            prop_assert!(next > at && next - at <= TimeDelta::hours(26));
+            let face = next.with_timezone(&zone);
+            let before = (next - TimeDelta::minutes(1)).with_timezone(&zone);
+            let is_said = face.minute() == minute && hours.contains(&face.hour());
+            let is_after_gap = face.naive_local() - before.naive_local() > TimeDelta::minutes(1);
+            prop_assert!(is_said || is_after_gap, "{face}");
+        }
+
         #[test]
         fn any_text_is_a_schedule_or_an_error(text in "[*0-9a-z,/ -]{0,30}|\\PC{0,30}") {
             if let Ok(crontab) = text.parse::<Crontab>() {

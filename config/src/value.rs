@@ -50,6 +50,20 @@ pub(crate) fn age<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>
         .ok_or_else(|| D::Error::custom(format!("an age_max of {text} is refused: give 5m to 70y")))
 }
 
+/// Reads `"24h"`: after how long something is told again; a whole number and `m` (minutes), `h` or `d`.
+pub(crate) fn repeat<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    const UNITS: &[(&str, u64)] = &[("m", MINUTE), ("h", HOUR), ("d", DAY)];
+    let text = String::deserialize(from)?;
+    let repeat = duration(&text, UNITS).map_err(D::Error::custom)?;
+    within(repeat, defaults::NOTIFY_REPEAT_MIN, defaults::NOTIFY_REPEAT_MAX)
+        .ok_or_else(|| D::Error::custom(format!("a repeat of {text} is refused: give 5m to 30d")))
+}
+
+/// Reads a port of TCP.
+pub(crate) fn port<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D::Error> {
+    number(from, "port", 1, u16::MAX).map(Some)
+}
+
 /// Reads `"20GiB"`: a whole number and `KiB`, `MiB`, `GiB` or `TiB`.
 pub(crate) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     let text = String::deserialize(from)?;
@@ -58,12 +72,22 @@ pub(crate) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D:
 
 /// Reads `"60s"`: a whole number and `s`, `m` (minutes) or `h`.
 pub(crate) fn ddl_wait_max<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    const UNITS: &[(&str, u64)] = &[("s", 1), ("m", MINUTE), ("h", HOUR)];
-    let text = String::deserialize(from)?;
-    let wait = duration(&text, UNITS).map_err(D::Error::custom)?;
-    within(wait, defaults::DDL_WAIT_MIN, defaults::DDL_WAIT_LIMIT).ok_or_else(|| {
-        D::Error::custom(format!("a ddl_wait_max of {text} is refused: give 1s to 1h"))
-    })
+    pause(from, "ddl_wait_max", defaults::DDL_WAIT_MIN, defaults::DDL_WAIT_LIMIT)
+}
+
+/// Reads `"90s"`: how long a run may be put off; a whole number and `s`, `m` (minutes) or `h`.
+pub(crate) fn jitter<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    pause(from, "jitter", Duration::ZERO, defaults::JITTER_MAX)
+}
+
+/// Reads `"30m"`: how long a run may go without getting on.
+pub(crate) fn stall_max<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    pause(from, "stall_max", defaults::STALL_MIN, defaults::STALL_LIMIT)
+}
+
+/// Reads a number of databases.
+pub(crate) fn parallel<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    number(from, "parallel", 1, defaults::PARALLEL_MAX)
 }
 
 /// Reads a number of connections.
@@ -103,6 +127,29 @@ where
     match N::try_from(number) {
         Ok(value) if value >= min && value <= max => Ok(value),
         _ => Err(refused(number)),
+    }
+}
+
+fn pause<'de, D: Deserializer<'de>>(
+    from: D,
+    name: &str,
+    min: Duration,
+    max: Duration,
+) -> Result<Duration, D::Error> {
+    const UNITS: &[(&str, u64)] = &[("s", 1), ("m", MINUTE), ("h", HOUR)];
+    let text = String::deserialize(from)?;
+    let pause = duration(&text, UNITS).map_err(D::Error::custom)?;
+    within(pause, min, max).ok_or_else(|| {
+        let [min, max] = [min, max].map(spelled);
+        D::Error::custom(format!("a {name} of {text} is refused: give {min} to {max}"))
+    })
+}
+
+/// Spells a limit as the configuration does.
+fn spelled(limit: Duration) -> String {
+    match limit.as_secs() {
+        secs if secs >= HOUR && secs.is_multiple_of(HOUR) => format!("{}h", secs / HOUR),
+        secs => format!("{secs}s"),
     }
 }
 

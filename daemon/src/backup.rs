@@ -3,12 +3,8 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use serde::Serialize;
-use stonekeep_config::{DaemonConfig, DatabaseConfig, Environment};
-use stonekeep_engine::{
-    Context,
-    backup::{BackupReport, backup},
-    context::SystemClock,
-};
+use stonekeep_config::{DaemonConfig, Environment};
+use stonekeep_engine::{Context, backup::BackupReport, context::SystemClock};
 use stonekeep_format::ids::Label;
 use stonekeep_process::{failure::FailureReport, output};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +13,8 @@ use crate::{
     failure::Failure,
     log::{Reader, Voice},
     metrics::Metrics,
-    plan::{Once, Shared, Stores},
+    outcome::{Outcome, Taken, take},
+    plan::{Once, Shared},
 };
 
 /// What the command line asks for.
@@ -31,14 +28,16 @@ pub(crate) struct Options<'a> {
 
 #[derive(Debug, Serialize)]
 struct Document {
-    databases: Vec<Outcome>,
+    databases: Vec<Line>,
 }
 
-/// What became of one database in one repository: a snapshot or an error. Without a repository the database itself failed.
+/// What became of one database in one repository: a snapshot or an error. Without a repository the database itself failed, or
+/// was skipped.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Outcome {
+enum Line {
     Snapshot { label: Label, repository: String, snapshot: Box<BackupReport> },
+    Skipped { label: Label, skipped: String },
     Failed { label: Label, repository: Option<String>, error: FailureReport },
 }
 
@@ -56,12 +55,16 @@ pub(crate) async fn run(
     let mut worst = 0;
     let mut document = Document { databases: Vec::new() };
     let metrics = Metrics::new();
-    for (label, failure) in unknown {
+    let mut note = |outcome: Outcome| {
+        worst = worst.max(outcome.exit_code());
         for repository in config.repositories() {
-            metrics.record(&label, &repository.name, None);
+            metrics.record(&repository.name, &outcome);
         }
-        worst = worst.max(failure.kind().exit_code());
-        document.databases.push(tell(&label, Err((None, failure)), options.json)?);
+        document.databases.push(tell(outcome, options)?);
+        Ok::<(), Failure>(())
+    };
+    for (label, failure) in unknown {
+        note(Outcome::failed(label, failure))?;
     }
     for database in &databases {
         let context = Context {
@@ -69,19 +72,13 @@ pub(crate) async fn run(
             listener: Reader::new(&database.name, options.voice),
             cancel: cancel.clone(),
         };
-        for result in one(&shared, database, &stores, options.once, &context).await {
-            if let Err((_, failure)) = &result {
-                worst = worst.max(failure.kind().exit_code());
-            }
-            for repository in config.repositories() {
-                record(&metrics, &database.name, &repository.name, &result);
-            }
-            document.databases.push(tell(&database.name, result, options.json)?);
+        for outcome in take(&shared, database, &stores, options.once, &context).await {
+            note(outcome)?;
         }
     }
     if let Some(path) = &config.metrics_file {
         // The snapshots are there, whatever becomes of the file.
-        metrics.write(path).unwrap_or_else(|failure| failure.print(options.json));
+        metrics.write(path).unwrap_or_else(|failure| failure.print(options.voice));
     }
     if options.json {
         output::document(&document).map_err(Failure::Output)?;
@@ -89,70 +86,27 @@ pub(crate) async fn run(
     Ok(ExitCode::from(worst))
 }
 
-/// A database that failed by itself failed in every repository.
-fn record(metrics: &Metrics, label: &Label, repository: &str, result: &OneResult) {
-    match result {
-        Ok(report) if report.repository == repository => {
-            metrics.record(label, repository, Some(report));
-        }
-        Err((of, _)) if of.as_deref().is_none_or(|of| of == repository) => {
-            metrics.record(label, repository, None);
-        }
-        _ => {}
-    }
-}
-
-/// The snapshot in one repository, or in which there is none and why.
-type OneResult = Result<BackupReport, (Option<String>, Failure)>;
-/// Of each repository.
-type Results = Vec<OneResult>;
-
-async fn one(
-    shared: &Shared<'_>,
-    database: &DatabaseConfig,
-    stores: &Stores,
-    once: Once,
-    context: &Context,
-) -> Results {
-    let label = database.name.clone();
-    if context.cancel.is_cancelled() {
-        return vec![Err((None, Failure::Stopped { label }))];
-    }
-    let source = match shared.source(database) {
-        Ok(source) => source,
-        Err(failure) => return vec![Err((None, failure))],
-    };
-    let targets = shared.targets(stores, database);
-    let outcomes = match backup(&shared.plan(database, once), &source, &targets, context).await {
-        Ok(outcomes) => outcomes,
-        Err(error) => {
-            return vec![Err((None, Failure::Backup { label, source: Box::new(error) }))];
-        }
-    };
-    let result = |outcome: stonekeep_engine::backup::Outcome| {
-        let (repository, label) = (outcome.repository, label.clone());
-        outcome.result.map_err(|error| {
-            let source = Box::new(error);
-            (Some(repository.clone()), Failure::BackupInto { label, repository, source })
-        })
-    };
-    outcomes.into_iter().map(result).collect()
-}
-
 /// Says what became of it, and returns it for the document.
-fn tell(label: &Label, result: OneResult, json: bool) -> Result<Outcome, Failure> {
-    let label = label.clone();
+fn tell(outcome: Outcome, options: Options<'_>) -> Result<Line, Failure> {
+    let Outcome { label, repository, result } = outcome;
     match result {
-        Ok(report) => {
-            if !json {
+        Taken::Snapshot(report) => {
+            if !options.json {
                 output::line(&summary(&report)).map_err(Failure::Output)?;
             }
             let repository = report.repository.clone();
-            Ok(Outcome::Snapshot { label, repository, snapshot: Box::new(report) })
+            Ok(Line::Snapshot { label, repository, snapshot: report })
         }
-        Err((repository, failure)) => {
-            failure.print(json);
-            Ok(Outcome::Failed { label, repository, error: failure.to_report() })
+        Taken::Skipped(failure) => {
+            let skipped = failure.to_report().message;
+            if !options.json {
+                output::line(&skipped).map_err(Failure::Output)?;
+            }
+            Ok(Line::Skipped { label, skipped })
+        }
+        Taken::Failed(failure) => {
+            failure.print(options.voice);
+            Ok(Line::Failed { label, repository, error: failure.to_report() })
         }
     }
 }

@@ -46,7 +46,7 @@ pub(crate) async fn run(
     let mut worst = 0;
     let mut document = Document { databases: Vec::new() };
     for (label, failure) in &unknown {
-        failure.print(json);
+        failure.print(voice);
         worst = worst.max(failure.kind().exit_code());
         let error = failure.to_report();
         document.databases.push(Outcome::Failed { label, repository: String::new(), error });
@@ -69,7 +69,7 @@ pub(crate) async fn run(
                     Outcome::Checked { label, repository, check }
                 }
                 Err(failure) => {
-                    failure.print(json);
+                    failure.print(voice);
                     worst = worst.max(failure.kind().exit_code());
                     Outcome::Failed { label, repository, error: failure.to_report() }
                 }

@@ -9,7 +9,7 @@ use stonekeep_format::ids::Label;
 /// What each exit code means, for scripts: the numbers of BSD's `sysexits.h`.
 const EXIT_CODES: &str = "\
 Exit codes:
-   0  done
+   0  done (also: skipped, because another run has the database)
   64  the command line is wrong
   65  something is corrupt, foreign or not trusted, or an attack succeeded: look into it now
   69  a server cannot be reached
@@ -36,6 +36,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run as a service: back each database up on its schedule, until asked to stop; SIGHUP reads the configuration again
+    Run,
     /// Take one snapshot of each database now, one after another
     Backup {
         /// Take only these databases: names from the configuration [default: all]
@@ -78,10 +80,5 @@ mod tests {
             let cli = Cli::try_parse_from(args).expect("parses");
             assert!(cli.json && cli.config.as_os_str() == "x");
         }
-    }
-
-    #[test]
-    fn what_comes_later_is_no_command_yet() {
-        assert!(Cli::try_parse_from(["stonekeepd", "run"]).is_err());
     }
 }

@@ -9,6 +9,8 @@ use stonekeep_postgres::{connect::ConnectError, source::DumpError};
 use stonekeep_process::failure::{self, FailureReport};
 use stonekeep_store::StoreError;
 
+use crate::log::{About, Voice};
+
 const PROGRAM: &str = "stonekeepd";
 
 /// Why the process ends without having done what it was asked to.
@@ -60,9 +62,24 @@ pub(crate) enum Failure {
     /// It was not begun.
     #[error("stopped by a signal before {label} was begun")]
     Stopped { label: Label },
+    /// It did not get on.
+    #[error("{label} was ended: nothing moved for {minutes} minutes; look at the server and the bucket, or raise stall_max")]
+    Stalled { label: Label, minutes: u64 },
+    /// Nothing is on a schedule.
+    #[error("no [[database]] has a schedule: give one, such as schedule = \"15 * * * *\", or call `stonekeepd backup` instead")]
+    NoSchedule,
+    /// A schedule that never comes.
+    #[error("the schedule of {label} names a day that never comes: correct it")]
+    Never { label: Label },
+    /// A task of ours panicked.
+    #[error("an internal task failed; no snapshot of {label} was made")]
+    Task { label: Label, source: tokio::task::JoinError },
     /// `STONEKEEP_LOG`.
     #[error("STONEKEEP_LOG is no log filter")]
     LogFilter(#[source] tracing_subscriber::filter::ParseError),
+    /// `STONEKEEP_LOG_FORMAT`.
+    #[error("STONEKEEP_LOG_FORMAT is neither text nor json")]
+    LogFormat,
     /// The file for Prometheus.
     #[error("cannot write metrics_file {}", path.display())]
     Metrics { path: PathBuf, source: io::Error },
@@ -90,20 +107,52 @@ impl Failure {
             | Self::Url { .. }
             | Self::NoDatabase { .. }
             | Self::TwoOfALabel { .. }
+            | Self::NoSchedule
+            | Self::Never { .. }
             | Self::Metrics { .. }
+            | Self::LogFormat
             | Self::LogFilter(_) => ErrorKind::Config,
-            Self::Stopped { .. } | Self::Output(_) | Self::Runtime(_) => ErrorKind::Unavailable,
+            Self::Task { .. } => ErrorKind::Internal,
+            Self::Stopped { .. } | Self::Stalled { .. } | Self::Output(_) | Self::Runtime(_) => {
+                ErrorKind::Unavailable
+            }
         }
     }
 
-    /// Ends the process's work: prints the failure and returns its exit code.
-    pub(crate) fn end(&self, json: bool) -> ExitCode {
-        failure::end(PROGRAM, self, self.kind(), json)
+    /// Ends the process's work: prints the failure, with `json` also as the document on stdout, and returns its exit code.
+    pub(crate) fn end(&self, voice: Voice, json: bool) -> ExitCode {
+        self.print(voice);
+        if json {
+            failure::document(self, self.kind());
+        }
+        ExitCode::from(self.kind().exit_code())
     }
 
-    /// Prints the failure of one database of several.
-    pub(crate) fn print(&self, json: bool) {
-        failure::print(PROGRAM, self, self.kind(), json);
+    /// Prints the failure, of one database of several or of all.
+    pub(crate) fn print(&self, voice: Voice) {
+        failure::print(PROGRAM, self, self.kind(), self.about(), voice.is_json());
+    }
+
+    fn about(&self) -> About<'_> {
+        let (label, repository) = match self {
+            Self::BackupInto { label, repository, .. } | Self::Check { label, repository, .. } => {
+                (Some(label), Some(repository))
+            }
+            Self::Url { label, .. }
+            | Self::Databases { label, .. }
+            | Self::NoDatabase { label }
+            | Self::TwoOfALabel { label }
+            | Self::Backup { label, .. }
+            | Self::Never { label }
+            | Self::Task { label, .. }
+            | Self::Stalled { label, .. }
+            | Self::Stopped { label } => (Some(label), None),
+            Self::Prove { repository, .. }
+            | Self::Repository { repository, .. }
+            | Self::Store { name: repository, .. } => (None, Some(repository)),
+            _ => (None, None),
+        };
+        About { label, repository: repository.map(String::as_str) }
     }
 
     /// Returns the failure as the document on stdout has it.

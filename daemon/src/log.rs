@@ -1,136 +1,133 @@
-//! Standard error: log lines and the engine's events, in plain lines or, with `--json`, as JSON lines.
+//! Standard error: one line for each thing that happens, for people at a terminal and as JSON elsewhere.
+//!
+//! What the engine says comes through a [`Reader`], what the daemon itself has to say through [`Voice::say`], what libraries
+//! say through `tracing`; all have one shape. Names of fields are an interface: docs/operations.md lists them.
+
+mod libraries;
+mod reader;
 
 use std::{
+    fmt::Display,
     io::{self, IsTerminal},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use stonekeep_config::defaults;
-use stonekeep_engine::{
-    context::SystemClock,
-    events::{Event, Listener, Phase},
-};
-use stonekeep_format::{Clock, ids::Label};
-use stonekeep_process::{
-    lines::{self, Tally},
-    output::bytes,
-};
+use serde::Serialize;
+use stonekeep_config::{Environment, defaults};
+use stonekeep_engine::context::SystemClock;
+use stonekeep_format::{Clock as _, ids::Label};
+pub(crate) use stonekeep_process::lines::{About, Level};
+use stonekeep_process::{lines, output::printable};
 use tracing_subscriber::EnvFilter;
 
+pub(crate) use self::reader::Reader;
 use crate::failure::Failure;
 
-/// How often progress is said in JSON (1 s): often enough for a display, seldom enough for a log that is kept.
-const PROGRESS_JSON: Duration = Duration::from_secs(1);
-/// How often progress is said to people (10 s).
-const PROGRESS_TEXT: Duration = Duration::from_secs(10);
-
-/// How events are said.
+/// How things are said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Voice {
-    /// As log lines.
+    /// As lines for people.
     Text,
-    /// As JSON lines: what `--json` asks for.
+    /// As JSON lines, those that the filter lets through: a log that is kept.
     Json,
+    /// As JSON lines, every event and progress each second: what `--json` asks for.
+    Everything,
+}
+
+/// Something to be said. Serialized it is an object with its name, in snake case, in `event`.
+pub(crate) trait Said: Serialize {
+    /// How bad it is.
+    fn level(&self) -> Level;
+    /// What it means, in one line for people, without the label.
+    fn text(&self) -> String;
+}
+
+impl Voice {
+    /// Chooses: what `--json` or `STONEKEEP_LOG_FORMAT` asks for; else text at a terminal, and JSON where nobody sits.
+    pub(crate) fn choose(json: bool, environment: &Environment) -> Self {
+        match environment.log_format.as_deref() {
+            _ if json => Self::Everything,
+            Some("json") => Self::Json,
+            Some("text") => Self::Text,
+            _ if io::stderr().is_terminal() => Self::Text,
+            _ => Self::Json,
+        }
+    }
+
+    /// Whether lines are JSON.
+    pub(crate) fn is_json(self) -> bool {
+        self != Self::Text
+    }
+
+    /// Says what the daemon has to say, of a database or of none.
+    pub(crate) fn say(self, label: Option<&Label>, said: &impl Said) {
+        match self {
+            Self::Text => {
+                let text = said.text();
+                match label {
+                    Some(label) => print(said.level(), format_args!("{label}: {text}")),
+                    None => print(said.level(), text),
+                }
+            }
+            _ => self.write(said.level(), About { label, repository: None }, said),
+        }
+    }
+
+    fn write(self, level: Level, about: About<'_>, said: &impl Serialize) {
+        if self == Self::Everything || is_shown(level) {
+            lines::write(SystemClock.now(), level, about, said);
+        }
+    }
 }
 
 /// Starts logging.
-pub(crate) fn start(json: bool, filter: Option<&str>) -> Result<Voice, Failure> {
-    let filter =
-        EnvFilter::try_new(filter.unwrap_or(defaults::LOG_FILTER)).map_err(Failure::LogFilter)?;
-    let voice = if json { Voice::Json } else { Voice::Text };
+pub(crate) fn start(voice: Voice, environment: &Environment) -> Result<(), Failure> {
+    let filter = environment.log_filter.as_deref().unwrap_or(defaults::LOG_FILTER);
+    let filter = EnvFilter::try_new(filter).map_err(Failure::LogFilter)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match voice {
-        Voice::Text => lines.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
-        Voice::Json => lines.json().flatten_event(true).with_ansi(false).init(),
+    if voice.is_json() {
+        lines.with_ansi(false).event_format(libraries::Lines).init();
+    } else {
+        lines.with_ansi(io::stderr().is_terminal()).with_target(false).init();
     }
-    Ok(voice)
-}
-
-/// Says the events of one database's run.
-#[derive(Debug)]
-pub(crate) struct Reader {
-    name: String,
-    label: Option<Label>,
-    voice: Voice,
-    tally: Mutex<Tally>,
-}
-
-impl Reader {
-    pub(crate) fn new(label: &Label, voice: Voice) -> Arc<Self> {
-        let interval = if voice == Voice::Json { PROGRESS_JSON } else { PROGRESS_TEXT };
-        let (name, label) = (label.to_string(), Some(label.clone()));
-        Arc::new(Self { name, label, voice, tally: Mutex::new(Tally::new(interval)) })
-    }
-
-    /// For what is about a repository and no database.
-    pub(crate) fn of_repository(name: &str, voice: Voice) -> Arc<Self> {
-        let tally = Mutex::new(Tally::new(PROGRESS_TEXT));
-        Arc::new(Self { name: name.to_owned(), label: None, voice, tally })
-    }
-
-    fn tally(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn say(&self, event: &Event) {
-        match self.voice {
-            Voice::Json => lines::write(event, SystemClock.now(), self.label.as_ref()),
-            Voice::Text => self.say_text(event),
-        }
-    }
-
-    fn say_text(&self, event: &Event) {
-        let label = &self.name;
-        match event {
-            Event::Phase { phase, .. } => tracing::info!("{label}: {}", doing(*phase)),
-            Event::Progress { .. } => tracing::info!("{label}: {}", self.so_far()),
-            Event::TableDone { table, rows, bytes: size } => {
-                tracing::debug!("{label}: {table}: {rows} rows, {}", bytes(*size));
-            }
-            Event::Retried { action, reason } => {
-                tracing::warn!("{label}: trying again to {action}: {reason}");
-            }
-            Event::Warning { message } => tracing::warn!("{label}: {message}"),
-            // The report and the failure are printed as the result.
-            _ => tracing::debug!("{label}: {event:?}"),
-        }
-    }
-
-    fn so_far(&self) -> String {
-        let tally = self.tally();
-        let done = bytes(tally.bytes());
-        tally
-            .bytes_expected()
-            .map_or_else(|| done.clone(), |all| format!("{done} of about {}", bytes(all)))
+    match environment.log_format.as_deref() {
+        None | Some("text" | "json") => Ok(()),
+        Some(_) => Err(Failure::LogFormat),
     }
 }
 
-impl Listener for Reader {
-    fn hear(&self, event: &Event) {
-        let due = match event {
-            Event::Progress { bytes, rows } => self.tally().add(*bytes, *rows),
-            // At the end of a phase a program needs the sums to be right; people need no more numbers.
-            Event::Phase { bytes_expected, .. } => {
-                self.tally().begin(*bytes_expected).filter(|_| self.voice == Voice::Json)
-            }
-            _ => None,
+/// Prints a line for people; what servers have said in it must not confuse a terminal.
+fn print(level: Level, text: impl Display) {
+    let text = printable(&text.to_string());
+    match level {
+        Level::Error => tracing::error!("{text}"),
+        Level::Warn => tracing::warn!("{text}"),
+        Level::Info => tracing::info!("{text}"),
+        Level::Debug => tracing::debug!("{text}"),
+    }
+}
+
+/// Whether `STONEKEEP_LOG` lets our own lines of this level through.
+fn is_shown(level: Level) -> bool {
+    match level {
+        Level::Error => tracing::enabled!(tracing::Level::ERROR),
+        Level::Warn => tracing::enabled!(tracing::Level::WARN),
+        Level::Info => tracing::enabled!(tracing::Level::INFO),
+        Level::Debug => tracing::enabled!(tracing::Level::DEBUG),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_asked_for_or_nobody_sits_there() {
+        let format = |text: &str| Environment {
+            log_format: Some(text.to_owned()),
+            ..Environment::default()
         };
-        if let Some(progress) = due {
-            self.say(&progress);
-        }
-        if !matches!(event, Event::Progress { .. }) {
-            self.say(event);
-        }
-    }
-}
-
-const fn doing(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Preparing => "reading the repository",
-        Phase::Snapshot => "locking tables and exporting the snapshot",
-        Phase::Copying => "copying",
-        Phase::Committing => "checking and committing",
-        _ => "working",
+        assert_eq!(Voice::choose(false, &format("text")), Voice::Text);
+        assert_eq!(Voice::choose(false, &format("json")), Voice::Json);
+        assert_eq!(Voice::choose(true, &format("text")), Voice::Everything);
     }
 }

@@ -6,8 +6,11 @@ mod cli;
 mod failure;
 mod log;
 mod metrics;
+mod outcome;
 mod plan;
 mod prove;
+mod service;
+mod systemd;
 
 use std::process::ExitCode;
 
@@ -18,6 +21,7 @@ use stonekeep_process::signals;
 use crate::{
     cli::{Cli, Command},
     failure::Failure,
+    log::Voice,
     plan::Once,
 };
 
@@ -26,26 +30,28 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return stonekeep_process::failure::usage(&error),
     };
-    run(&cli).unwrap_or_else(|failure| failure.end(cli.json))
+    let environment = Environment::of_process();
+    let voice = Voice::choose(cli.json, &environment);
+    run(&cli, &environment, voice).unwrap_or_else(|failure| failure.end(voice, cli.json))
 }
 
-fn run(cli: &Cli) -> Result<ExitCode, Failure> {
-    let environment = Environment::of_process();
-    let voice = log::start(cli.json, environment.log_filter.as_deref())?;
+fn run(cli: &Cli, environment: &Environment, voice: Voice) -> Result<ExitCode, Failure> {
+    log::start(voice, environment)?;
     let config = DaemonConfig::load(&cli.config)?;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::Runtime)?;
     let outcome = runtime.block_on(async {
         let cancel = signals::listen().map_err(Failure::Runtime)?;
         match &cli.command {
+            Command::Run => service::run(&cli.config, config, environment, voice, cancel).await,
             Command::Backup { labels, fresh, accept_shrink } => {
-                let once = Once { fresh: *fresh, accept_shrink: *accept_shrink };
+                let once = Once { fresh: *fresh, accept_shrink: *accept_shrink, ..Once::default() };
                 let options = backup::Options { labels, once, voice, json: cli.json };
-                backup::run(&config, &environment, options, cancel).await
+                backup::run(&config, environment, options, cancel).await
             }
-            Command::Check => check::run(&config, &environment, voice, cancel, cli.json).await,
+            Command::Check => check::run(&config, environment, voice, cancel, cli.json).await,
             Command::Prove { lasting } => {
                 let options = prove::Options { lasting: *lasting, voice, json: cli.json };
-                prove::run(&config, &environment, options, cancel).await
+                prove::run(&config, environment, options, cancel).await
             }
         }
     });

@@ -7,11 +7,14 @@ use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
-use stonekeep_engine::{backup::BackupReport, prove::ProveReport};
-use stonekeep_format::{ids::Label, prove::Verdict};
+use stonekeep_engine::prove::ProveReport;
+use stonekeep_format::prove::Verdict;
 use stonekeep_process::metrics;
 
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    outcome::{Outcome, Taken},
+};
 
 /// Of which series a figure is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,6 +29,7 @@ type Figure = Family<Of, Gauge>;
 pub(crate) struct Metrics {
     registry: Registry,
     success: Figure,
+    skipped: Figure,
     committed: Figure,
     promised: Figure,
     suspicious: Figure,
@@ -47,6 +51,11 @@ impl Metrics {
             figure
         };
         let success = figure("backup_success", "Whether the last run made a snapshot", None);
+        let skipped = figure(
+            "backup_skipped",
+            "Whether the last run was skipped because another one had the database",
+            None,
+        );
         let committed = figure(
             "snapshot_committed_timestamp",
             "When the snapshot was committed, by the storage server's clock",
@@ -69,14 +78,26 @@ impl Metrics {
             Unit::Seconds,
             duration.clone(),
         );
-        Self { registry, success, committed, promised, suspicious, rows, plain, put, duration }
+        Self { registry, success, skipped, committed, promised, suspicious, rows, plain, put, duration }
     }
 
-    /// Takes note of what became of a database in one repository; without a report there is no snapshot.
-    pub(crate) fn record(&self, database: &Label, repository: &str, report: Option<&BackupReport>) {
-        let of = Of { database: database.to_string(), repository: repository.to_owned() };
-        self.success.get_or_create(&of).set(i64::from(report.is_some()));
-        let Some(report) = report else { return };
+    /// Takes note of what became of a database in one repository, if it is about that.
+    pub(crate) fn record(&self, repository: &str, outcome: &Outcome) {
+        if !outcome.is_of(repository) {
+            return;
+        }
+        let of = Of { database: outcome.label.to_string(), repository: repository.to_owned() };
+        let is_skipped = matches!(outcome.result, Taken::Skipped(_));
+        self.skipped.get_or_create(&of).set(i64::from(is_skipped));
+        // What another run comes to is its own to say.
+        if is_skipped {
+            return;
+        }
+        let Taken::Snapshot(report) = &outcome.result else {
+            self.success.get_or_create(&of).set(0);
+            return;
+        };
+        self.success.get_or_create(&of).set(1);
         let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         for (figure, value) in [
             (&self.committed, report.committed_at.timestamp()),

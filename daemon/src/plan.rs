@@ -31,7 +31,16 @@ use crate::failure::Failure;
 /// The repositories' buckets.
 pub(crate) struct Stores(Vec<Opened>);
 
+impl Stores {
+    /// Returns those of the repositories of these names; without names, all.
+    pub(crate) fn of(&self, names: Option<&BTreeSet<&str>>) -> Self {
+        let is_meant = |opened: &&Opened| names.is_none_or(|names| names.contains(&*opened.name));
+        Self(self.0.iter().filter(is_meant).cloned().collect())
+    }
+}
+
 /// One repository's buckets, and the copy of its genesis if one is named.
+#[derive(Clone)]
 pub(crate) struct Opened {
     name: String,
     store: Arc<dyn AppendStore>,
@@ -46,6 +55,8 @@ pub(crate) struct Once {
     pub(crate) fresh: bool,
     /// Whether a person has seen that the database shrank.
     pub(crate) accept_shrink: bool,
+    /// What the run may take of the memory, if it is not alone.
+    pub(crate) memory_budget_bytes: Option<u64>,
 }
 
 /// What all databases of the configuration share.
@@ -127,15 +138,15 @@ impl<'c> Shared<'c> {
     ) -> Result<(Vec<DatabaseConfig>, Vec<(Label, Failure)>), Failure> {
         let (mut all, mut unknown) = (Vec::new(), Vec::new());
         for database in self.config.databases() {
-            let Some(Patterns { include, exclude }) = database.patterns() else {
+            if database.patterns().is_none() {
                 all.push(database.clone());
                 continue;
-            };
+            }
             let is_meant = |label: &Label| of_server(label, &database.name);
             if !labels.is_empty() && !labels.iter().any(is_meant) {
                 continue;
             }
-            match self.matching(database, &include, &exclude).await {
+            match self.of_entry(database).await {
                 Ok(found) => all.extend(found),
                 Err(failure) => unknown.push((database.name.clone(), failure)),
             }
@@ -157,15 +168,17 @@ impl<'c> Shared<'c> {
         Ok((self.config.choose(all, &left)?, unknown))
     }
 
-    async fn matching(
+    /// Returns the databases of one entry of the file: itself, or those of its server that match.
+    pub(crate) async fn of_entry(
         &self,
         database: &DatabaseConfig,
-        include: &[String],
-        exclude: &[String],
     ) -> Result<Vec<DatabaseConfig>, Failure> {
+        let Some(Patterns { include, exclude }) = database.patterns() else {
+            return Ok(vec![database.clone()]);
+        };
         let label = || database.name.clone();
         let connect = self.source(database)?.connect;
-        let names = source::databases(&connect, include, exclude).await;
+        let names = source::databases(&connect, &include, &exclude).await;
         let names = names
             .map_err(|source| Failure::Databases { label: label(), source: Box::new(source) })?;
         if names.is_empty() {
@@ -196,7 +209,9 @@ impl<'c> Shared<'c> {
             tiers: self.config.tiers(),
             zone: database.time_zone,
             compression_level: self.config.compression_level,
-            memory_budget_bytes: self.config.memory_budget_bytes,
+            memory_budget_bytes: once
+                .memory_budget_bytes
+                .unwrap_or(self.config.memory_budget_bytes),
             signer: self.signer.clone(),
             recipients: self.config.recipients().to_vec(),
             owner: self.owner.clone(),

@@ -74,14 +74,14 @@ pub(crate) async fn run(
                 Outcome::Proved { repository, prove }
             }
             Err(failure) => {
-                failure.print(options.json);
+                failure.print(options.voice);
                 codes.insert(failure.kind().exit_code());
                 Outcome::Failed { repository, error: failure.to_report() }
             }
         });
     }
     if let Some(path) = &config.metrics_file {
-        metrics.write_beside(path).unwrap_or_else(|failure| failure.print(options.json));
+        metrics.write_beside(path).unwrap_or_else(|failure| failure.print(options.voice));
     }
     if options.json {
         output::document(&document).map_err(Failure::Output)?;

@@ -13,7 +13,7 @@ mod upload;
 use std::time::Duration;
 
 use stonekeep_format::lock::RUN_DURATION_MAX;
-use stonekeep_postgres::source::{self, SourceOptions};
+use stonekeep_postgres::source::{self, DumpError, SourceOptions, Turn};
 
 pub use crate::run::{BackupError, BackupPlan, BackupReport, Outcome, Target};
 use crate::{
@@ -26,11 +26,12 @@ use crate::{
 /// longer than a minute or two.
 const RECORD_DURATION_MAX: Duration = Duration::from_secs(30);
 
-/// Takes one snapshot of one database into every repository that can take it. Production is read once.
+/// Takes one snapshot of one database into every repository that can take it. Production is read once, and by one run of its
+/// label at a time.
 ///
 /// # Errors
-/// [`BackupError`]: the database could not be read, or the run was stopped; there is no snapshot anywhere. What is wrong with
-/// one repository is in its [`Outcome`].
+/// [`BackupError`]: the database could not be read, another run has its turn ([`BackupError::Taken`]), or the run was
+/// stopped; there is no snapshot anywhere. What is wrong with one repository is in its [`Outcome`].
 pub async fn backup(
     plan: &BackupPlan,
     source: &SourceOptions,
@@ -39,6 +40,7 @@ pub async fn backup(
 ) -> Result<Vec<Outcome>, BackupError> {
     let begun_at = context.clock.now();
     phase(context, Phase::Preparing, None);
+    let turn = take_turn(plan, source, context).await?;
     let begun = tokio::select! {
         begun = run::begin(plan, targets, context) => begun,
         () = context.cancel.cancelled() => return Err(BackupError::Cancelled),
@@ -48,11 +50,35 @@ pub async fn backup(
         Err(outcomes) => return Ok(outcomes),
     };
     let mut outcomes = take(&run, failed, source, context).await?;
+    if !turn.is_kept().await {
+        context.warn("the session that kept other runs away was lost: one of them may have read the same past, which shows as a fork and loses nothing");
+    }
     let took = (context.clock.now() - begun_at).to_std().unwrap_or(Duration::ZERO);
     for report in outcomes.iter_mut().filter_map(|outcome| outcome.result.as_mut().ok()) {
         report.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     }
     Ok(outcomes)
+}
+
+/// The turn is taken before the repositories are looked at, and kept until the snapshot is committed: what is read of the past
+/// in between is then nobody else's to change.
+async fn take_turn(
+    plan: &BackupPlan,
+    source: &SourceOptions,
+    context: &Context,
+) -> Result<Turn, BackupError> {
+    let label = &plan.label;
+    let taken = tokio::select! {
+        taken = Turn::take(&source.connect, label) => taken,
+        () = context.cancel.cancelled() => return Err(BackupError::Cancelled),
+    };
+    taken.map_err(|source| match source {
+        DumpError::Taken { .. } => {
+            context.tell(Event::Skipped { message: source.to_string() });
+            BackupError::Taken { label: label.clone(), source }
+        }
+        source => BackupError::Source { label: label.clone(), source },
+    })
 }
 
 /// Reads and commits. What comes in the way while rows are read (DDL, a standby's replay) is given way to once: what was stored

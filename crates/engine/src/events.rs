@@ -101,6 +101,11 @@ pub enum Event {
         /// What.
         message: String,
     },
+    /// Another run of the database is at work: this one does nothing.
+    Skipped {
+        /// Who has the turn.
+        message: String,
+    },
     /// A snapshot exists.
     Committed {
         /// The repository's name in the configuration.

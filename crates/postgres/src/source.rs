@@ -11,6 +11,7 @@ mod large_objects;
 mod preflight;
 mod tables;
 mod toc;
+mod turn;
 mod worker;
 
 use std::{
@@ -34,6 +35,7 @@ pub use self::{
     preflight::{SourceInfo, databases, preflight},
     tables::{PreviousTable, SourceTable},
     toc::check_readable,
+    turn::{Holder, Turn},
     worker::Worker,
 };
 use crate::{

@@ -7,9 +7,13 @@ use std::{
 };
 
 use serde::Serialize;
-use stonekeep_format::ErrorKind;
+use stonekeep_engine::context::SystemClock;
+use stonekeep_format::{Clock as _, ErrorKind};
 
-use crate::output;
+use crate::{
+    lines::{self, About, Level},
+    output,
+};
 
 /// A failure as `--json` tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,31 +34,44 @@ impl FailureReport {
     }
 }
 
+/// A failure as a line of JSON tells it.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "error")]
+struct Line<'r> {
+    #[serde(flatten)]
+    report: &'r FailureReport,
+    hint: &'static str,
+}
+
 /// Prints `error` on stderr: a JSON line with `json`, else a line that begins with the program's name, and a hint.
-pub fn print(program: &str, error: &dyn Error, kind: ErrorKind, json: bool) {
+pub fn print(program: &str, error: &dyn Error, kind: ErrorKind, about: About<'_>, json: bool) {
     let report = FailureReport::new(error, kind);
-    let mut stderr = io::stderr().lock();
+    if json {
+        let line = Line { report: &report, hint: hint(kind) };
+        return lines::write(SystemClock.now(), Level::Error, about, &line);
+    }
     // Nobody can be told that stderr is gone.
-    let _gone = if json {
-        let line = serde_json::json!({ "event": "error", "error": report });
-        writeln!(stderr, "{line}")
-    } else {
-        writeln!(stderr, "{program}: error: {}\nhint: {}", report.message, hint(kind))
-    };
+    let _gone =
+        writeln!(io::stderr().lock(), "{program}: error: {}\nhint: {}", report.message, hint(kind));
 }
 
 /// Ends the process's work with `error`: prints it, with `json` also as the document on stdout, and returns the exit code.
 #[must_use]
 pub fn end(program: &str, error: &dyn Error, kind: ErrorKind, json: bool) -> ExitCode {
+    print(program, error, kind, About::default(), json);
+    if json {
+        document(error, kind);
+    }
+    ExitCode::from(kind.exit_code())
+}
+
+/// Writes `error` as the document on stdout.
+pub fn document(error: &dyn Error, kind: ErrorKind) {
     #[derive(Serialize)]
     struct Document {
         error: FailureReport,
     }
-    print(program, error, kind, json);
-    if json {
-        let _gone = output::document(&Document { error: FailureReport::new(error, kind) });
-    }
-    ExitCode::from(kind.exit_code())
+    let _gone = output::document(&Document { error: FailureReport::new(error, kind) });
 }
 
 /// Prints clap's own message. Its exit code for wrong usage is 2; ours is 64.
@@ -143,6 +160,19 @@ mod tests {
         assert_eq!(
             json,
             serde_json::json!({ "message": "cannot", "kind": "denied", "exit_code": 77 })
+        );
+    }
+
+    #[test]
+    fn a_failure_as_a_line_is_an_event_like_others() {
+        let report = FailureReport::new(&layers(&["cannot"]), ErrorKind::Denied);
+        let said = Line { report: &report, hint: hint(ErrorKind::Denied) };
+        let at = "2026-11-21T00:00:00Z".parse().expect("a date");
+        let about = About { label: None, repository: Some("vault") };
+        let line = lines::line(at, Level::Error, about, &said).expect("JSON");
+        assert_eq!(
+            line,
+            r#"{"at":"2026-11-21T00:00:00Z","level":"error","repository":"vault","event":"error","message":"cannot","kind":"denied","exit_code":77,"hint":"check password, access key, rights and identity"}"#
         );
     }
 

@@ -1,4 +1,4 @@
-//! Events as JSON lines on standard error.
+//! What happens, as JSON lines on standard error: each with when, how bad, what, and what it is about.
 
 use std::{
     io::{self, Write},
@@ -10,27 +10,85 @@ use serde::Serialize;
 use stonekeep_engine::events::Event;
 use stonekeep_format::ids::Label;
 
-#[derive(Serialize)]
-struct Line<'a> {
-    at: DateTime<Utc>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    label: Option<&'a Label>,
-    #[serde(flatten)]
-    event: &'a Event,
+/// How bad it is, or how much in detail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Something was not done.
+    Error,
+    /// Somebody must see it.
+    Warn,
+    /// What happens.
+    Info,
+    /// More than anyone reads every day.
+    Debug,
 }
 
-/// Writes `event` as one line, with when it happened and which database it is about.
-pub fn write(event: &Event, at: DateTime<Utc>, label: Option<&Label>) {
-    if let Ok(text) = line(event, at, label) {
+impl Level {
+    /// Returns the level of one of the engine's events.
+    #[must_use]
+    pub const fn of(event: &Event) -> Self {
+        match event {
+            Event::RepositoryFailed { .. } | Event::Failed { .. } => Self::Error,
+            Event::Warning { .. } | Event::Retried { .. } => Self::Warn,
+            Event::TableStarted { .. }
+            | Event::TableDone { .. }
+            | Event::SegmentPut { .. }
+            | Event::SegmentReused { .. } => Self::Debug,
+            _ => Self::Info,
+        }
+    }
+}
+
+/// What a line is about, as far as the event does not say it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct About<'a> {
+    /// The database.
+    pub label: Option<&'a Label>,
+    /// The repository's name in the configuration.
+    pub repository: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Line<'a, S> {
+    at: DateTime<Utc>,
+    level: Level,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<&'a Label>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository: Option<&'a str>,
+    #[serde(flatten)]
+    said: &'a S,
+}
+
+/// Writes one line. What is said is an object with the name of the event in `event`.
+pub fn write(at: DateTime<Utc>, level: Level, about: About<'_>, said: &impl Serialize) {
+    if let Ok(text) = line(at, level, about, said) {
         // Nobody can be told that stderr is gone.
         let _gone = writeln!(io::stderr().lock(), "{text}");
     }
 }
 
-fn line(event: &Event, at: DateTime<Utc>, label: Option<&Label>) -> serde_json::Result<String> {
+/// Returns the line that [`write()`] writes.
+///
+/// # Errors
+/// What is said is no object.
+pub fn line(
+    at: DateTime<Utc>,
+    level: Level,
+    about: About<'_>,
+    said: &impl Serialize,
+) -> serde_json::Result<String> {
+    let own = serde_json::to_value(said)?;
     // A name must not stand in a JSON object twice.
-    let label = label.filter(|_| !matches!(event, Event::Committed { .. }));
-    serde_json::to_string(&Line { at, label, event })
+    let is_free = |name| own.get(name).is_none();
+    serde_json::to_string(&Line {
+        at,
+        level,
+        label: about.label.filter(|_| is_free("label")),
+        repository: about.repository.filter(|_| is_free("repository")),
+        said,
+    })
 }
 
 /// Adds up progress, which comes many times a second, and says how far things are at most once in an interval.
@@ -118,16 +176,17 @@ mod tests {
     const NEVER: Duration = Duration::from_secs(3_600);
 
     #[test]
-    fn a_line_names_the_event_and_once_its_label() {
+    fn a_line_names_the_event_and_once_what_it_is_about() {
         let label: Label = "bookings".parse().expect("a label");
         let event = Event::Progress { bytes: 1, rows: 2 };
         let at = "2026-11-21T00:00:00Z".parse().expect("a date");
-        let said = |event, label| line(event, at, label).expect("JSON");
+        let said = |event, about| line(at, Level::of(event), about, event).expect("JSON");
+        let about = About { label: Some(&label), repository: Some("vault") };
         assert_eq!(
-            said(&event, Some(&label)),
-            r#"{"at":"2026-11-21T00:00:00Z","label":"bookings","event":"progress","bytes":1,"rows":2}"#
+            said(&event, About { repository: None, ..about }),
+            r#"{"at":"2026-11-21T00:00:00Z","level":"info","label":"bookings","event":"progress","bytes":1,"rows":2}"#
         );
-        assert!(!said(&event, None).contains("label"));
+        assert!(!said(&event, About::default()).contains("label"));
         let snapshot = stonekeep_format::ids::SnapshotId::new(at, 1);
         let tier = "hourly".to_owned();
         let committed = Event::Committed {
@@ -137,7 +196,9 @@ mod tests {
             tier,
             promised_until: at,
         };
-        assert_eq!(said(&committed, Some(&label)).matches("label").count(), 1);
+        for name in ["label", "repository"] {
+            assert_eq!(said(&committed, about).matches(name).count(), 1);
+        }
     }
 
     #[test]

@@ -175,6 +175,15 @@ pub enum BackupError {
         /// The lock file.
         path: PathBuf,
     },
+    /// Another run of this label reads the database.
+    #[error("skipped {label}")]
+    Taken {
+        /// The label.
+        label: Label,
+        /// Who has the turn.
+        #[source]
+        source: DumpError,
+    },
     /// The state directory cannot be used.
     #[error("cannot use {path:?} in the state directory")]
     State {
@@ -239,6 +248,7 @@ impl BackupError {
             }
             Self::Cancelled
             | Self::Busy { .. }
+            | Self::Taken { .. }
             | Self::TooSlow { .. }
             | Self::Uncertain { .. }
             | Self::Behind { .. }

@@ -2,6 +2,7 @@
 
 use stonekeep_format::{ErrorKind, archive::ArchiveError};
 
+use super::Holder;
 use crate::{connect::ConnectError, refusal::Refusal, rows::RowsError, tools::ToolError};
 
 /// Why there is no dump, or why one that was under way is lost.
@@ -156,12 +157,23 @@ pub enum DumpError {
     /// The coordinator does not answer.
     #[error("the session that holds the snapshot does not answer")]
     Silent,
+    /// Another run of this label has its turn.
+    #[error("another run of this database is at work{}", .holder.as_ref().map_or_else(String::new, said))]
+    Taken {
+        /// Its session, if it can be seen.
+        holder: Option<Holder>,
+    },
     /// Stopped on request.
     #[error("stopped on request")]
     Cancelled,
     /// A task of ours panicked.
     #[error("an internal task failed")]
     Task(#[source] tokio::task::JoinError),
+}
+
+fn said(holder: &Holder) -> String {
+    let since = holder.since.as_ref().map_or_else(String::new, |since| format!(", since {since}"));
+    format!(" (backend {} of the server{since})", holder.pid)
 }
 
 impl From<Refusal> for DumpError {
@@ -246,6 +258,7 @@ impl DumpError {
             | Self::DdlInTheWay { .. }
             | Self::Changed { .. }
             | Self::Silent
+            | Self::Taken { .. }
             | Self::Cancelled
             | Self::Child { .. } => ErrorKind::Unavailable,
             Self::Spawn { .. } => ErrorKind::Config,

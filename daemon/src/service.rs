@@ -1,0 +1,479 @@
+//! `stonekeepd run`: backs each database up on its schedule, for years.
+//!
+//! One loop decides, and never waits for a run: it looks at the clock, begins what is due, and hears what became of it. It is
+//! awake at least every half minute, since a clock can be put forward or back, and a host can have been asleep. What must be
+//! known after a restart is in a [`memory::Memory`]; everything else is in the bucket.
+
+mod agenda;
+mod event;
+mod memory;
+mod runner;
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use stonekeep_config::{DaemonConfig, DatabaseConfig, Environment};
+use stonekeep_engine::context::SystemClock;
+use stonekeep_format::{Clock, ids::Label};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    agenda::{Agenda, Past, delay},
+    event::ServiceEvent,
+    memory::{Memory, Pasts},
+    runner::{Backups, Order, Runner, Unfinished},
+};
+use crate::{
+    failure::Failure,
+    log::Voice,
+    outcome::{Outcome, Taken},
+    plan::Shared,
+    systemd::Manager,
+};
+
+/// How long the loop sleeps at most (30 s): so late it notices that a clock was set or a host woke up.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+/// From when on a run counts as missed (2 min after it was due): the loop alone is late by 30 s at most.
+const LATE_MIN: TimeDelta = TimeDelta::minutes(2);
+/// How long runs have to record what they have stored once the service is asked to stop (75 s): less than the unit's
+/// `TimeoutStopSec`, and more than the engine allows itself.
+const STOP_DURATION_MAX: Duration = Duration::from_secs(75);
+
+/// Runs until it is asked to stop.
+pub(crate) async fn run(
+    path: &Path,
+    config: DaemonConfig,
+    environment: &Environment,
+    voice: Voice,
+    cancel: CancellationToken,
+) -> Result<ExitCode, Failure> {
+    let load = || DaemonConfig::load(path).map_err(Failure::Config);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let runner = Arc::new(Backups::new(environment.clone(), voice, Arc::clone(&clock)));
+    let reloads = reloads().map_err(Failure::Runtime)?;
+    let surroundings = Surroundings { clock, runner, voice, environment: environment.clone() };
+    let service = Service::start(config, surroundings)?;
+    service.run(load, reloads, cancel).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns what is sent to whenever SIGHUP comes; several that come during one reload are one.
+fn reloads() -> std::io::Result<mpsc::Receiver<()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            // Full: a reload is about to happen anyway.
+            let _full = sender.try_send(());
+        }
+    });
+    Ok(receiver)
+}
+
+/// What the service needs besides its configuration.
+#[derive(Debug)]
+struct Surroundings {
+    clock: Arc<dyn Clock>,
+    runner: Arc<dyn Runner>,
+    voice: Voice,
+    environment: Environment,
+}
+
+/// What became of one run.
+type Ended = (Label, Vec<Outcome>);
+
+struct Service {
+    surroundings: Surroundings,
+    config: Arc<DaemonConfig>,
+    jobs: BTreeMap<Label, Job>,
+    running: FuturesUnordered<BoxFuture<'static, Ended>>,
+    memory: Memory,
+    /// Whether the last write failed: it is said once, not each time.
+    is_forgetful: bool,
+    manager: Manager,
+    /// What cancels the runs.
+    stop: CancellationToken,
+}
+
+/// One entry of the configuration that has a schedule.
+#[derive(Debug)]
+struct Job {
+    entry: DatabaseConfig,
+    agenda: Agenda,
+    state: JobState,
+    /// What the last try left undone.
+    unfinished: Option<Unfinished>,
+    /// How the last run ended, and when.
+    last: Option<(bool, DateTime<Utc>)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum JobState {
+    /// Waits for its time.
+    Idle,
+    /// Is due, and waits for its turn.
+    Due,
+    /// Is at work.
+    Running,
+    /// Is at work, and no longer in the configuration.
+    Leaving,
+}
+
+impl Service {
+    /// Reads what is remembered, and everything that can be wrong with the configuration.
+    fn start(config: DaemonConfig, surroundings: Surroundings) -> Result<Self, Failure> {
+        check(&config, &surroundings.environment)?;
+        let mut service = Self {
+            memory: Memory::new(&config.state_dir),
+            config: Arc::new(config),
+            surroundings,
+            jobs: BTreeMap::new(),
+            running: FuturesUnordered::new(),
+            is_forgetful: false,
+            manager: Manager::default(),
+            stop: CancellationToken::new(),
+        };
+        let pasts = service.memory.load().unwrap_or_else(|error| {
+            let path = service.memory.path().display();
+            let message = format!("cannot read {path} ({error}): what was missed is not made up for");
+            service.say(None, &ServiceEvent::StateFailed { message });
+            Pasts::new()
+        });
+        service.schedule(&pasts)?;
+        Ok(service)
+    }
+
+    async fn run(
+        mut self,
+        load: impl Fn() -> Result<DaemonConfig, Failure>,
+        mut reloads: mpsc::Receiver<()>,
+        cancel: CancellationToken,
+    ) {
+        let (scheduled, unscheduled) = self.counts();
+        let version = env!("CARGO_PKG_VERSION");
+        self.say(None, &ServiceEvent::ServiceStarted { version, scheduled, unscheduled });
+        self.say_when();
+        self.manager.ready();
+        let sleep_max = Manager::watchdog().map_or(SLEEP_MAX, |watchdog| SLEEP_MAX.min(watchdog / 2));
+        loop {
+            self.manager.alive();
+            self.begin_due();
+            self.manager.status(self.status());
+            let pause = self.surroundings.clock.sleep(self.until_next().min(sleep_max));
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                Some((label, outcomes)) = self.running.next() => self.end(&label, &outcomes),
+                Some(()) = reloads.recv() => self.reload(&load),
+                () = pause => {}
+            }
+        }
+        self.leave().await;
+    }
+
+    /// How long nothing is due.
+    fn until_next(&self) -> Duration {
+        if self.has_room() && self.jobs.values().any(|job| job.state == JobState::Due) {
+            return Duration::ZERO;
+        }
+        let idle = self.jobs.values().filter(|job| job.state == JobState::Idle);
+        let next = idle.filter_map(|job| job.agenda.due_at()).min();
+        let now = self.now();
+        next.map_or(SLEEP_MAX, |next| (next - now).to_std().unwrap_or_default())
+    }
+
+    fn has_room(&self) -> bool {
+        self.running.len() < self.config.service.parallel
+    }
+
+    /// Begins what is due, the longest due first, as far as there is room.
+    fn begin_due(&mut self) {
+        let now = self.now();
+        let mut events = Vec::new();
+        for (label, job) in &mut self.jobs {
+            if job.state != JobState::Running && job.agenda.settle(now) {
+                events.push((label.clone(), ServiceEvent::ClockSetBack));
+            }
+            if job.state == JobState::Idle
+                && let Some(due_at) = job.agenda.due_at().filter(|due| *due <= now)
+            {
+                job.state = JobState::Due;
+                if now - due_at > LATE_MIN {
+                    events.push((label.clone(), ServiceEvent::SlotMissed { due_at }));
+                }
+            }
+        }
+        for (label, event) in events {
+            self.say(Some(&label), &event);
+        }
+        let due = self.jobs.iter().filter(|(_, job)| job.state == JobState::Due);
+        let mut due: Vec<_> =
+            due.map(|(label, job)| (job.agenda.due_at(), label.clone())).collect();
+        due.sort();
+        for (_, label) in due {
+            if self.has_room() {
+                self.begin(&label, now);
+            }
+        }
+    }
+
+    fn begin(&mut self, label: &Label, now: DateTime<Utc>) {
+        let Some(job) = self.jobs.get_mut(label) else { return };
+        let attempt = job.agenda.begin(now);
+        if attempt.tries == 1 {
+            job.unfinished = None;
+        }
+        job.state = JobState::Running;
+        let order = Order {
+            config: Arc::clone(&self.config),
+            entry: job.entry.clone(),
+            only: job.unfinished.clone(),
+            cancel: self.stop.clone(),
+        };
+        self.say(Some(label), &ServiceEvent::RunBegun { slot_at: attempt.slot, tries: attempt.tries });
+        self.remember();
+        let runner = Arc::clone(&self.surroundings.runner);
+        let label = label.clone();
+        // A task of its own, so that a bug in it does not end the service.
+        let task = tokio::spawn(runner.run(order));
+        self.running.push(Box::pin(async move {
+            let outcomes = task.await.unwrap_or_else(|source| {
+                let label = label.clone();
+                vec![Outcome::failed(label.clone(), Failure::Task { label, source })]
+            });
+            (label, outcomes)
+        }));
+    }
+
+    fn end(&mut self, label: &Label, outcomes: &[Outcome]) {
+        let now = self.now();
+        for outcome in outcomes {
+            if let Taken::Failed(failure) = &outcome.result {
+                self.say_failure(outcome, failure);
+            }
+        }
+        let failures = outcomes.iter().filter(|each| matches!(each.result, Taken::Failed(_))).count();
+        let snapshots = outcomes.iter().filter(|each| matches!(each.result, Taken::Snapshot(_))).count();
+        self.say(Some(label), &ServiceEvent::RunEnded { snapshots, failures });
+        let Some(job) = self.jobs.get_mut(label) else { return };
+        job.last = Some((failures == 0, now));
+        let was = std::mem::replace(&mut job.state, JobState::Idle);
+        job.unfinished = Unfinished::of(outcomes);
+        let mut event = None;
+        if job.unfinished.is_some() {
+            job.agenda.fail(now);
+            let tries = job.agenda.past.attempt.map_or(0, |attempt| attempt.tries);
+            event = job.agenda.due_at().map(|retry_at| ServiceEvent::RetryScheduled { retry_at, tries });
+        } else {
+            let slot_at = job.agenda.past.attempt.map_or(now, |attempt| attempt.slot);
+            if job.agenda.finish(now) {
+                event = Some(ServiceEvent::SlotsPassed { slot_at });
+            }
+        }
+        if was == JobState::Leaving {
+            self.jobs.remove(label);
+        } else if let Some(event) = event {
+            self.say(Some(label), &event);
+        }
+        self.remember();
+    }
+
+    /// Takes the configuration anew, if it can be used. Runs that are at work end under the old one.
+    fn reload(&mut self, load: impl Fn() -> Result<DaemonConfig, Failure>) {
+        self.manager.reloading();
+        match self.try_reload(load) {
+            Ok(()) => {
+                let (scheduled, _) = self.counts();
+                self.say(None, &ServiceEvent::Reloaded { scheduled });
+                self.say_when();
+            }
+            Err(failure) => {
+                let message = failure.to_report().message;
+                self.say(None, &ServiceEvent::ReloadRefused { message });
+            }
+        }
+        self.manager.ready();
+    }
+
+    fn try_reload(
+        &mut self,
+        load: impl Fn() -> Result<DaemonConfig, Failure>,
+    ) -> Result<(), Failure> {
+        let config = load()?;
+        check(&config, &self.surroundings.environment)?;
+        self.memory = Memory::new(&config.state_dir);
+        self.config = Arc::new(config);
+        let pasts = self.pasts();
+        self.schedule(&pasts)?;
+        self.remember();
+        Ok(())
+    }
+
+    /// Makes the jobs those of the configuration. One that is new counts from now, or from what is remembered of it.
+    fn schedule(&mut self, pasts: &Pasts) -> Result<(), Failure> {
+        let config = Arc::clone(&self.config);
+        let host_key = host_key(&config, &self.surroundings.environment)?;
+        let now = self.now();
+        let mut old = std::mem::take(&mut self.jobs);
+        for entry in config.databases() {
+            let Some(schedule) = entry.schedule.clone() else { continue };
+            let label = entry.name.clone();
+            let past = pasts.get(&label).copied();
+            let agenda = Agenda {
+                schedule,
+                zone: entry.time_zone,
+                delay: delay(config.service.jitter, &host_key, label.as_str()),
+                past: past.unwrap_or(Past { handled_at: now, attempt: None }),
+            };
+            let job = match old.remove(&label) {
+                Some(job) => Job { entry: entry.clone(), agenda, state: job.state.kept(), ..job },
+                None => Job {
+                    entry: entry.clone(),
+                    agenda,
+                    state: JobState::Idle,
+                    unfinished: None,
+                    last: None,
+                },
+            };
+            self.jobs.insert(label, job);
+        }
+        let leaving = old.into_iter().filter(|(_, job)| job.state.is_at_work());
+        self.jobs.extend(leaving.map(|(label, job)| (label, Job { state: JobState::Leaving, ..job })));
+        Ok(())
+    }
+
+    /// Ends: what runs records what it has stored, and is tried again after the next start.
+    async fn leave(mut self) {
+        self.manager.stopping();
+        self.say(None, &ServiceEvent::Stopping { running: self.running.len() });
+        self.manager.status(format!("Stopping; runs that record what they stored: {}", self.running.len()));
+        self.stop.cancel();
+        let mut time_is_up = self.surroundings.clock.sleep(STOP_DURATION_MAX);
+        while !self.running.is_empty() {
+            tokio::select! {
+                Some((label, outcomes)) = self.running.next() => self.end(&label, &outcomes),
+                () = &mut time_is_up => break,
+            }
+        }
+        self.say(None, &ServiceEvent::Stopped);
+    }
+
+    fn pasts(&self) -> Pasts {
+        self.jobs.iter().map(|(label, job)| (label.clone(), job.agenda.past)).collect()
+    }
+
+    /// Writes down how far the schedules are done. That this fails keeps nobody from being backed up.
+    fn remember(&mut self) {
+        let saved = self.memory.save(&self.pasts());
+        if let Err(error) = &saved
+            && !self.is_forgetful
+        {
+            let path = self.memory.path().display();
+            let message = format!(
+                "cannot write {path} ({error}): backups go on, but after a restart what was missed is not made up for"
+            );
+            self.say(None, &ServiceEvent::StateFailed { message });
+        }
+        self.is_forgetful = saved.is_err();
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        let scheduled = self.config.databases().iter().filter(|each| each.schedule.is_some()).count();
+        (scheduled, self.config.databases().len() - scheduled)
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.surroundings.clock.now()
+    }
+
+    fn say_failure(&self, outcome: &Outcome, failure: &Failure) {
+        let report = failure.to_report();
+        let repository = outcome.repository.clone();
+        let (message, kind) = (report.message, report.kind);
+        self.say(Some(&outcome.label), &ServiceEvent::RunFailed { repository, message, kind });
+    }
+
+    fn say(&self, label: Option<&Label>, event: &ServiceEvent) {
+        self.surroundings.voice.say(label, event);
+    }
+
+    fn say_when(&self) {
+        for (label, job) in &self.jobs {
+            if let Some(next_at) = job.agenda.due_at() {
+                self.say(Some(label), &ServiceEvent::Scheduled { next_at });
+            }
+        }
+    }
+
+    /// One line for `systemctl status`.
+    fn status(&self) -> String {
+        let at_work: Vec<&str> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.state.is_at_work())
+            .map(|(label, _)| label.as_str())
+            .collect();
+        if !at_work.is_empty() {
+            return format!("Backing up {}", at_work.join(", "));
+        }
+        let next = self.jobs.iter().filter_map(|(label, job)| Some((job.agenda.due_at()?, label)));
+        let Some((next_at, label)) = next.min() else {
+            return "Nothing is on a schedule".to_owned();
+        };
+        let failed: Vec<&str> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.last.is_some_and(|(is_good, _)| !is_good))
+            .map(|(label, _)| label.as_str())
+            .collect();
+        let next = format!("next {label} at {}", next_at.format("%Y-%m-%d %H:%M:%S UTC"));
+        if failed.is_empty() {
+            format!("Waiting; {next}")
+        } else {
+            format!("FAILED: {}; {next}", failed.join(", "))
+        }
+    }
+}
+
+impl JobState {
+    const fn is_at_work(self) -> bool {
+        matches!(self, Self::Running | Self::Leaving)
+    }
+
+    /// What it is after a reload in which it is still there.
+    const fn kept(self) -> Self {
+        if self.is_at_work() { Self::Running } else { Self::Idle }
+    }
+}
+
+/// What can be told to be wrong before anything runs.
+fn check(config: &DaemonConfig, environment: &Environment) -> Result<(), Failure> {
+    Shared::read(config, environment)?;
+    let mut scheduled = config.databases().iter().filter_map(|entry| Some((entry, entry.schedule.as_ref()?)));
+    let epoch = DateTime::UNIX_EPOCH;
+    match scheduled.find(|(entry, schedule)| schedule.next_after(epoch, entry.time_zone).is_none()) {
+        Some((entry, _)) => Err(Failure::Never { label: entry.name.clone() }),
+        None if config.databases().iter().all(|entry| entry.schedule.is_none()) => {
+            Err(Failure::NoSchedule)
+        }
+        None => Ok(()),
+    }
+}
+
+fn host_key(config: &DaemonConfig, environment: &Environment) -> Result<String, Failure> {
+    Ok(Shared::read(config, environment)?.signer.fingerprint())
+}
+
+#[cfg(test)]
+mod tests;
