@@ -4,8 +4,8 @@
 use std::{
     fs::{self, File},
     io::ErrorKind,
-    os::unix::{net::UnixDatagram, process::ExitStatusExt as _},
-    path::PathBuf,
+    os::unix::{fs::PermissionsExt as _, net::UnixDatagram, process::ExitStatusExt as _},
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -99,6 +99,7 @@ impl Supervised {
     /// Starts `command`; `SIGABRT` ends it when it is silent for longer than `watchdog`.
     pub(crate) fn start_watched(command: &Command, watchdog: Duration) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
+        open_to_all(dir.path());
         let command = told_its_own_id(command);
         let mut service = Self { process: Process::idle(), command, watchdog, dir };
         service.start_again();
@@ -111,6 +112,7 @@ impl Supervised {
         let path = self.dir.path().join("notify");
         drop(fs::remove_file(&path));
         let socket = UnixDatagram::bind(&path).expect("bound");
+        open_to_all(&path);
         let output = |name| File::create(self.dir.path().join(name)).expect("a file");
         let command = self.command.env("NOTIFY_SOCKET", &path);
         command.env("WATCHDOG_USEC", self.watchdog.as_micros().to_string());
@@ -297,6 +299,11 @@ fn last_status(notices: &[Notice]) -> Option<&str> {
         Notice::Status(text) => Some(text.as_str()),
         _ => None,
     })
+}
+
+/// The service may run as another user.
+fn open_to_all(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("set");
 }
 
 /// The same command by a shell that first says its own process id in `WATCHDOG_PID`, which nobody knows earlier.

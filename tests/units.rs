@@ -7,9 +7,13 @@ use std::{
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::Duration,
 };
 
-use crate::harness::{Database, Installation, must, run, said, script};
+use crate::{
+    harness::{Database, Installation, must, run, said, script},
+    supervisor::{Notice, Supervised},
+};
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd")
@@ -176,6 +180,23 @@ fn what_the_daemon_does_needs_no_more_than_its_units_let_it() {
     let watched = installation.reader(&["watch"]);
     let output = run(&mut confined("stonekeep-watch.service", &dir, &watched));
     assert!(output.status.success(), "watch: {}", said(&output));
+}
+
+#[test]
+fn the_service_comes_up_reloads_and_ends_as_its_unit_lets_it() {
+    let source = Database::create("serving", "CREATE TABLE t AS SELECT generate_series(1, 99)");
+    let installation = Installation::create(&source);
+    let daemon = installation.daemon(&["run"]);
+    let mut service =
+        Supervised::start(&confined("stonekeepd.service", &installation.path(""), &daemon));
+    service.wait_ready(Duration::from_secs(30));
+    service.reload();
+    let twice = |notices: &[Notice]| notices.iter().filter(|it| **it == Notice::Ready).count() > 1;
+    service.wait_for("the end of the reload", Duration::from_secs(30), twice);
+    let ended = service.terminate();
+    assert!(ended.status.success(), "{ended:?}: {}", service.said());
+    let notices = service.notices();
+    assert!(notices.contains(&Notice::Reloading) && notices.contains(&Notice::Stopping));
 }
 
 #[test]
