@@ -2,7 +2,6 @@
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 use stonekeep_config::DaemonConfig;
 use stonekeep_engine::rotate::{RotatePlan, RotateReport, known, rotate};
@@ -76,10 +75,4 @@ fn lines(document: &Document) -> Vec<String> {
             .to_owned(),
     );
     lines
-}
-
-/// Reads an instant: RFC 3339, as in `2026-11-21T10:15:00Z`.
-pub(crate) fn instant(text: &str) -> Result<DateTime<Utc>, String> {
-    let parsed = DateTime::parse_from_rfc3339(text);
-    parsed.map(|at| at.to_utc()).map_err(|_| "give a time like 2026-11-21T10:15:00Z".to_owned())
 }
