@@ -32,6 +32,7 @@ mod rotate;
 mod round_trip;
 mod secrets;
 mod servers_of_databases;
+mod service;
 mod standby;
 mod supervisor;
 mod tier_buckets;

@@ -421,6 +421,10 @@ impl Service {
         self.surroundings.clock.now()
     }
 
+    fn say(&self, label: Option<&Label>, event: &ServiceEvent) {
+        (self.surroundings.say)(label, event);
+    }
+
     fn say_outcomes(&self, label: &Label, outcomes: &[Outcome]) {
         let (mut snapshots, mut failures) = (0, 0);
         for Outcome { label, repository, result } in outcomes {
@@ -488,7 +492,10 @@ impl Job {
         if self.unfinished.is_some() {
             self.agenda.fail(now);
             let tries = attempt.map_or(0, |attempt| attempt.tries);
-            return self.agenda.due_at().map(|retry_at| ServiceEvent::RetryScheduled { retry_at, tries });
+            return self
+                .agenda
+                .due_at()
+                .map(|retry_at| ServiceEvent::RetryScheduled { retry_at, tries });
         }
         let slot_at = attempt.map_or(now, |attempt| attempt.slot);
         self.agenda.finish(now).then_some(ServiceEvent::SlotsPassed { slot_at })
