@@ -1,14 +1,18 @@
 //! `[[database]]`: what is backed up, and when.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use chrono::NaiveDate;
 use chrono_tz::Tz;
 use secrecy::SecretString;
 use serde::Deserialize;
 use stonekeep_format::ids::{Digest, Label};
 
 use crate::{
-    ConfigError, DatabaseUrl, Environment, defaults, file, notify,
+    ConfigError, DatabaseUrl, Environment, Given, defaults, file, notify,
     password::{self, Login},
     schedule::Crontab,
     url, value,
@@ -89,6 +93,36 @@ impl TlsMode {
     }
 }
 
+/// What TLS to a PostgreSQL server takes, all PEM.
+#[derive(Debug, Clone, Default)]
+pub struct TlsGiven {
+    /// Certificates to trust instead of the system's.
+    pub authorities: Option<Given>,
+    /// Our certificate.
+    pub client_cert: Option<Given>,
+    /// Its private key.
+    pub client_key: Option<Given>,
+}
+
+impl TlsGiven {
+    /// Takes the files of authorities, certificate and key; the key must be private.
+    ///
+    /// # Errors
+    /// As [`file::given_private`] and [`file::given`].
+    pub fn of(
+        [authorities, client_cert, client_key]: [Option<&Path>; 3],
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self {
+            authorities: file::given(authorities, environment)?,
+            client_cert: file::given(client_cert, environment)?,
+            client_key: client_key
+                .map(|path| file::given_private(path, environment))
+                .transpose()?,
+        })
+    }
+}
+
 /// Which databases of a server are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Patterns {
@@ -146,6 +180,14 @@ impl DatabaseConfig {
         }
     }
 
+    /// Returns how old the newest snapshot may be: twice the longest gap in the schedule within a year from `today`, so that
+    /// one run may fail. `None`: there is no schedule, or it comes to no two runs.
+    #[must_use]
+    pub fn age_max(&self, today: NaiveDate) -> Option<Duration> {
+        let gap = self.schedule.as_ref()?.longest_gap(today, self.time_zone)?;
+        Some((gap * 2).max(defaults::AGE_MIN))
+    }
+
     /// Returns the password for `login` (which the URL says), if there is one.
     ///
     /// # Errors
@@ -166,14 +208,13 @@ impl DatabaseConfig {
         notify::secret(self.ping_url_file.as_deref(), environment)
     }
 
-    /// Checks that the private key of our certificate is private.
+    /// Returns what TLS takes.
     ///
     /// # Errors
-    /// [`ConfigError::Unreadable`] and [`ConfigError::OpenSecret`].
-    pub fn check_key_file(&self, environment: &Environment) -> Result<(), ConfigError> {
-        self.client_key_file
-            .as_deref()
-            .map_or(Ok(()), |path| file::open_private(path, environment).map(drop))
+    /// As [`TlsGiven::of`].
+    pub fn tls_given(&self, environment: &Environment) -> Result<TlsGiven, ConfigError> {
+        let files = [&self.ca_file, &self.client_cert_file, &self.client_key_file];
+        TlsGiven::of(files.map(Option::as_deref), environment)
     }
 }
 
@@ -207,6 +248,18 @@ mod tests {
                 .map(|name| of(name).name)
                 .into();
         assert_eq!(labels.len(), 8, "{labels:?}");
+    }
+
+    #[test]
+    fn a_snapshot_may_be_twice_as_old_as_the_longest_gap() {
+        let today = NaiveDate::from_ymd_opt(2026, 11, 21).expect("a day");
+        let of = |schedule: &str| {
+            let schedule = Some(schedule.parse().expect("a schedule"));
+            DatabaseConfig { schedule, ..config(&[]) }.age_max(today).map(|age| age.as_secs())
+        };
+        assert_eq!(of("15 * * * *"), Some(2 * 3_600));
+        assert_eq!(of("* * * * *"), Some(300), "no less than clocks may differ");
+        assert_eq!(config(&[]).age_max(today), None);
     }
 
     #[test]

@@ -87,6 +87,8 @@ fn the_defaults_shown_in_the_examples_are_the_defaults() {
         "lock_mode",
         "jobs",
         "ddl_wait_max",
+        "listen",
+        "show_names",
         "webhook_format",
         "repeat",
     ];
@@ -398,4 +400,28 @@ fn buckets_that_name_the_locks_are_one_for_each_tier() {
         let error = load_daemon(&text).expect_err("refused").to_string();
         assert!(error.contains(said), "{error}");
     }
+}
+
+#[test]
+fn the_configurations_for_kubernetes_and_platforms_are_right() {
+    for text in [
+        include_str!("../kubernetes/base/stonekeepd.toml"),
+        include_str!("../kubernetes/overlays/example-production/stonekeepd.toml"),
+        include_str!("../kubernetes/overlays/web-identity/stonekeepd.toml"),
+        fenced(include_str!("../../docs/platforms.md")),
+    ] {
+        load_daemon(text).expect("the daemon's is right");
+    }
+    for text in [
+        include_str!("../kubernetes/base/stonekeep.toml"),
+        include_str!("../kubernetes/overlays/example-production/stonekeep.toml"),
+    ] {
+        load_reader(text).expect("the reader's is right");
+    }
+}
+
+/// The configuration in a document.
+fn fenced(document: &str) -> &str {
+    let (_, behind) = document.split_once("<!-- example-config -->\n```toml\n").expect("there");
+    behind.split_once("```").expect("an end").0
 }

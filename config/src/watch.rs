@@ -91,7 +91,7 @@ impl WatchConfig {
     }
 }
 
-/// Writes the section for `databases`: an age of twice the longest gap in the schedule, so that one run may fail.
+/// Writes the section for `databases`.
 pub(crate) fn render(text: &mut String, databases: &[DatabaseConfig], today: NaiveDate) {
     text.push_str("\n[watch]\n# age_max = \"3h\"   # of databases that are not named here\n");
     for database in databases {
@@ -103,10 +103,8 @@ pub(crate) fn render(text: &mut String, databases: &[DatabaseConfig], today: Nai
             continue;
         }
         text.push_str(&format!("[[watch.database]]\nname = {name}\n"));
-        let schedule = database.schedule.as_ref();
-        let gap = schedule.and_then(|schedule| schedule.longest_gap(today, database.time_zone));
-        if let Some(gap) = gap {
-            let minutes = (gap * 2).max(crate::defaults::AGE_MIN).as_secs().div_ceil(60);
+        if let Some(age_max) = database.age_max(today) {
+            let minutes = age_max.as_secs().div_ceil(60);
             text.push_str(&format!("age_max = \"{minutes}m\"\n"));
         }
     }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use stonekeep_config::defaults;
 use stonekeep_format::ids::Label;
 
 /// What each exit code means, for scripts: the numbers of BSD's `sysexits.h`.
@@ -25,9 +24,9 @@ STONEKEEP_LOG_FORMAT=text or json how: by default text at a terminal, JSON lines
 #[derive(Debug, Parser)]
 #[command(name = "stonekeepd", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub(crate) struct Cli {
-    /// Read the configuration from FILE
-    #[arg(long, global = true, value_name = "FILE", default_value = defaults::DAEMON_FILE)]
-    pub(crate) config: PathBuf,
+    /// Read the configuration from FILE [default: the text in STONEKEEP_CONFIG, else /etc/stonekeep/stonekeepd.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Print one JSON document on stdout, and events as JSON lines on stderr
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -83,7 +82,7 @@ mod tests {
             ["stonekeepd", "check", "--config=x", "--json"],
         ] {
             let cli = Cli::try_parse_from(args).expect("parses");
-            assert!(cli.json && cli.config.as_os_str() == "x");
+            assert!(cli.json && cli.config.is_some_and(|file| file.as_os_str() == "x"));
         }
     }
 }

@@ -102,6 +102,9 @@ pub(crate) enum Failure {
     /// The operating system did not let us begin.
     #[error("cannot start")]
     Runtime(#[source] io::Error),
+    /// A certificate or key that is in no file.
+    #[error("there is no memory for a certificate or key that is in no file")]
+    Memory(#[source] io::Error),
 }
 
 impl Failure {
@@ -128,9 +131,11 @@ impl Failure {
             | Self::LogFormat
             | Self::LogFilter(_) => ErrorKind::Config,
             Self::Task { .. } => ErrorKind::Internal,
-            Self::Stopped { .. } | Self::Stalled { .. } | Self::Output(_) | Self::Runtime(_) => {
-                ErrorKind::Unavailable
-            }
+            Self::Stopped { .. }
+            | Self::Stalled { .. }
+            | Self::Output(_)
+            | Self::Runtime(_)
+            | Self::Memory(_) => ErrorKind::Unavailable,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Takes snapshots of PostgreSQL into a bucket under Object Lock.
 
 mod backup;
+mod board;
 mod check;
 mod cli;
 mod failure;
@@ -11,6 +12,7 @@ mod outcome;
 mod plan;
 mod prove;
 mod service;
+mod status;
 mod systemd;
 
 use std::process::ExitCode;
@@ -38,12 +40,13 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli, environment: &Environment, voice: Voice) -> Result<ExitCode, Failure> {
     log::start(voice, environment)?;
-    let config = DaemonConfig::load(&cli.config)?;
+    let named = cli.config.as_deref();
+    let config = DaemonConfig::find(named, environment)?;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::Runtime)?;
     let outcome = runtime.block_on(async {
         let cancel = signals::listen().map_err(Failure::Runtime)?;
         match &cli.command {
-            Command::Run => service::run(&cli.config, config, environment, voice, cancel).await,
+            Command::Run => service::run(named, config, environment, voice, cancel).await,
             Command::Backup { labels, fresh, accept_shrink } => {
                 let once = Once { fresh: *fresh, accept_shrink: *accept_shrink, ..Once::default() };
                 let options = backup::Options { labels, once, voice, json: cli.json };

@@ -78,7 +78,18 @@ impl Metrics {
             Unit::Seconds,
             duration.clone(),
         );
-        Self { registry, success, skipped, committed, promised, suspicious, rows, plain, put, duration }
+        Self {
+            registry,
+            success,
+            skipped,
+            committed,
+            promised,
+            suspicious,
+            rows,
+            plain,
+            put,
+            duration,
+        }
     }
 
     /// Takes note of what became of a database in one repository, if it is about that.

@@ -85,7 +85,8 @@ pub(crate) async fn take(
     };
     let targets = shared.targets(stores, database);
     let plan = shared.plan(database, once);
-    let pulse = Arc::new(Pulse { count: AtomicU64::new(0), listener: Arc::clone(&context.listener) });
+    let pulse =
+        Arc::new(Pulse { count: AtomicU64::new(0), listener: Arc::clone(&context.listener) });
     let inner = Context {
         clock: Arc::clone(&context.clock),
         listener: Arc::<Pulse>::clone(&pulse),
@@ -95,7 +96,8 @@ pub(crate) async fn take(
     let stall_max = shared.config.service.stall_max + database.ddl_wait_max;
     let running = backup(&plan, &source, &targets, &inner);
     tokio::pin!(running);
-    let stalled = Failure::Stalled { label: label.clone(), minutes: stall_max.as_secs().div_ceil(60) };
+    let stalled =
+        Failure::Stalled { label: label.clone(), minutes: stall_max.as_secs().div_ceil(60) };
     let outcomes = tokio::select! {
         outcomes = &mut running => outcomes,
         () = pulse.stops(stall_max, context) => {
@@ -109,7 +111,9 @@ pub(crate) async fn take(
         }
     };
     match outcomes {
-        Ok(outcomes) => outcomes.into_iter().map(|outcome| of_repository(&label, outcome)).collect(),
+        Ok(outcomes) => {
+            outcomes.into_iter().map(|outcome| of_repository(&label, outcome)).collect()
+        }
         Err(error) => vec![of_database(label, error)],
     }
 }

@@ -167,11 +167,11 @@ async fn stores(
     shared: &Shared<'_>,
     of: &RepositoryConfig,
 ) -> Result<Vec<Arc<dyn ProbeStore>>, Failure> {
-    let credentials = of.credentials_file(shared.environment)?;
+    let access = of.access(None, shared.environment)?;
     let all: Vec<_> = match of.lock_by {
-        LockBy::PerObject => vec![options::s3(of, credentials)],
+        LockBy::PerObject => vec![options::s3(of, &access)],
         LockBy::BucketDefault => {
-            options::s3_of_tiers(of, credentials).map(|(_, options)| options).collect()
+            options::s3_of_tiers(of, &access).map(|(_, options)| options).collect()
         }
     };
     let mut stores: Vec<Arc<dyn ProbeStore>> = Vec::new();

@@ -9,19 +9,14 @@ mod event;
 mod memory;
 mod runner;
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use stonekeep_config::{DaemonConfig, DatabaseConfig, Environment};
 use stonekeep_engine::context::SystemClock;
 use stonekeep_format::{Clock, ids::Label};
+use stonekeep_process::failure::FailureReport;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -35,11 +30,13 @@ use self::{
     runner::{Backups, Order, Runner, Unfinished},
 };
 use crate::{
+    board::Board,
     failure::Failure,
     log::Voice,
     notify::Notices,
     outcome::{Outcome, Taken},
     plan::Shared,
+    status::{self, Status},
     systemd::Manager,
 };
 
@@ -53,18 +50,23 @@ const STOP_DURATION_MAX: Duration = Duration::from_secs(75);
 
 /// Runs until it is asked to stop.
 pub(crate) async fn run(
-    path: &Path,
+    named: Option<&Path>,
     config: DaemonConfig,
     environment: &Environment,
     voice: Voice,
     cancel: CancellationToken,
 ) -> Result<ExitCode, Failure> {
-    let load = || DaemonConfig::load(path).map_err(Failure::Config);
+    let load = || DaemonConfig::find(named, environment).map_err(Failure::Config);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let runner = Arc::new(Backups::new(environment.clone(), voice, Arc::clone(&clock)));
+    let board = Board::new(Arc::clone(&clock));
+    let runner =
+        Arc::new(Backups::new(environment.clone(), voice, Arc::clone(&clock), Arc::clone(&board)));
     let reloads = reloads().map_err(Failure::Runtime)?;
-    let surroundings = Surroundings { clock, runner, voice, environment: environment.clone() };
-    let service = Service::start(config, surroundings)?;
+    let say: Say = Arc::new(move |label, event| voice.say(label, event));
+    let surroundings = Surroundings { clock, runner, say, voice, environment: environment.clone() };
+    let mut service = Service::start(config, surroundings)?;
+    let (config, environment) = (Arc::clone(&service.config), Arc::new(environment.clone()));
+    service.shown = Some(status::start(config, environment, board, cancel.clone()).await);
     service.run(load, reloads, cancel).await;
     Ok(ExitCode::SUCCESS)
 }
@@ -82,15 +84,18 @@ fn reloads() -> std::io::Result<mpsc::Receiver<()>> {
     Ok(receiver)
 }
 
+/// Where events go, each with the database that it is about.
+type Say = Arc<dyn Fn(Option<&Label>, &ServiceEvent) + Send + Sync>;
+
 /// How long the end of the service waits for what people are not told yet (10 s): what is told is told when a run ends, so
 /// there is hardly ever anything, and the unit's `TimeoutStopSec` is near.
 const NOTICES_DURATION_MAX: Duration = Duration::from_secs(10);
 
 /// What the service needs besides its configuration.
-#[derive(Debug)]
 struct Surroundings {
     clock: Arc<dyn Clock>,
     runner: Arc<dyn Runner>,
+    say: Say,
     voice: Voice,
     environment: Environment,
 }
@@ -108,6 +113,8 @@ struct Service {
     is_forgetful: bool,
     manager: Manager,
     notices: Notices,
+    /// Where it shows how it is; `None` in tests.
+    shown: Option<Status>,
     /// What cancels the runs.
     stop: CancellationToken,
 }
@@ -150,11 +157,13 @@ impl Service {
             running: FuturesUnordered::new(),
             is_forgetful: false,
             manager: Manager::default(),
+            shown: None,
             stop: CancellationToken::new(),
         };
         let pasts = service.memory.load().unwrap_or_else(|error| {
             let path = service.memory.path().display();
-            let message = format!("cannot read {path} ({error}): what was missed is not made up for");
+            let message =
+                format!("cannot read {path} ({error}): what was missed is not made up for");
             service.say(None, &ServiceEvent::StateFailed { message });
             Pasts::new()
         });
@@ -173,10 +182,12 @@ impl Service {
         self.say(None, &ServiceEvent::ServiceStarted { version, scheduled, unscheduled });
         self.say_when();
         self.manager.ready();
-        let sleep_max = Manager::watchdog().map_or(SLEEP_MAX, |watchdog| SLEEP_MAX.min(watchdog / 2));
+        let sleep_max =
+            Manager::watchdog().map_or(SLEEP_MAX, |watchdog| SLEEP_MAX.min(watchdog / 2));
         loop {
             self.manager.alive();
             self.begin_due();
+            self.show();
             self.manager.status(self.status());
             let pause = self.surroundings.clock.sleep(self.until_next().min(sleep_max));
             tokio::select! {
@@ -188,6 +199,13 @@ impl Service {
             }
         }
         self.leave().await;
+    }
+
+    /// Shows that the loop lives, and what is due when.
+    fn show(&self) {
+        if let Some(shown) = &self.shown {
+            shown.beat(self.jobs.iter().map(|(label, job)| (label, job.agenda.due_at())));
+        }
     }
 
     /// How long nothing is due.
@@ -249,7 +267,10 @@ impl Service {
             only: job.unfinished.clone(),
             cancel: self.stop.clone(),
         };
-        self.say(Some(label), &ServiceEvent::RunBegun { slot_at: attempt.slot, tries: attempt.tries });
+        self.say(
+            Some(label),
+            &ServiceEvent::RunBegun { slot_at: attempt.slot, tries: attempt.tries },
+        );
         self.remember();
         let runner = Arc::clone(&self.surroundings.runner);
         let label = label.clone();
@@ -265,37 +286,21 @@ impl Service {
     }
 
     fn end(&mut self, label: &Label, outcomes: &[Outcome]) {
+        self.say_outcomes(label, outcomes);
         let now = self.now();
-        for outcome in outcomes {
-            if let Taken::Failed(failure) = &outcome.result {
-                self.say_failure(outcome, failure);
-            }
+        if let Some(shown) = &self.shown {
+            shown.look();
         }
-        let failures = outcomes.iter().filter(|each| matches!(each.result, Taken::Failed(_))).count();
-        let snapshots = outcomes.iter().filter(|each| matches!(each.result, Taken::Snapshot(_))).count();
-        self.say(Some(label), &ServiceEvent::RunEnded { snapshots, failures });
         let Some(job) = self.jobs.get_mut(label) else { return };
-        let has_failed_before = job.last.is_some_and(|(is_good, _)| !is_good);
-        job.last = Some((failures == 0, now));
-        let was = std::mem::replace(&mut job.state, JobState::Idle);
-        job.unfinished = Unfinished::of(outcomes);
-        let mut event = None;
-        if job.unfinished.is_some() {
-            job.agenda.fail(now);
-            let tries = job.agenda.past.attempt.map_or(0, |attempt| attempt.tries);
-            event = job.agenda.due_at().map(|retry_at| ServiceEvent::RetryScheduled { retry_at, tries });
-        } else {
-            let slot_at = job.agenda.past.attempt.map_or(now, |attempt| attempt.slot);
-            if job.agenda.finish(now) {
-                event = Some(ServiceEvent::SlotsPassed { slot_at });
-            }
-        }
-        // What passes by itself within minutes is nothing to call people for.
-        if failures == 0 || has_failed_before {
+        let is_leaving = job.state == JobState::Leaving;
+        let event = job.end(outcomes, now);
+        // What passes by itself within minutes is nothing to call people for, and that a run was stopped they know.
+        let is_first = matches!(event, Some(ServiceEvent::RetryScheduled { tries: 1, .. }));
+        if !is_first && !(event.is_some() && self.stop.is_cancelled()) {
             self.notices.tell(outcomes, job.agenda.due_at());
             self.notices.end_of_run();
         }
-        if was == JobState::Leaving {
+        if is_leaving {
             self.jobs.remove(label);
         } else if let Some(event) = event {
             self.say(Some(label), &event);
@@ -331,6 +336,9 @@ impl Service {
         self.config = Arc::new(config);
         let pasts = self.pasts();
         self.schedule(&pasts)?;
+        if let Some(shown) = &self.shown {
+            shown.reload(&self.config);
+        }
         self.remember();
         Ok(())
     }
@@ -345,12 +353,9 @@ impl Service {
             let Some(schedule) = entry.schedule.clone() else { continue };
             let label = entry.name.clone();
             let past = pasts.get(&label).copied();
-            let agenda = Agenda {
-                schedule,
-                zone: entry.time_zone,
-                delay: delay(config.service.jitter, &host_key, label.as_str()),
-                past: past.unwrap_or(Past { handled_at: now, attempt: None }),
-            };
+            let past = past.unwrap_or(Past { handled_at: now, attempt: None });
+            let delay = delay(config.service.jitter, &host_key, label.as_str());
+            let agenda = Agenda::new(schedule, entry.time_zone, delay, past);
             let job = match old.remove(&label) {
                 Some(job) => Job { entry: entry.clone(), agenda, state: job.state.kept(), ..job },
                 None => Job {
@@ -364,7 +369,8 @@ impl Service {
             self.jobs.insert(label, job);
         }
         let leaving = old.into_iter().filter(|(_, job)| job.state.is_at_work());
-        self.jobs.extend(leaving.map(|(label, job)| (label, Job { state: JobState::Leaving, ..job })));
+        self.jobs
+            .extend(leaving.map(|(label, job)| (label, Job { state: JobState::Leaving, ..job })));
         Ok(())
     }
 
@@ -372,7 +378,8 @@ impl Service {
     async fn leave(mut self) {
         self.manager.stopping();
         self.say(None, &ServiceEvent::Stopping { running: self.running.len() });
-        self.manager.status(format!("Stopping; runs that record what they stored: {}", self.running.len()));
+        self.manager
+            .status(format!("Stopping; runs that record what they stored: {}", self.running.len()));
         self.stop.cancel();
         let mut time_is_up = self.surroundings.clock.sleep(STOP_DURATION_MAX);
         while !self.running.is_empty() {
@@ -382,11 +389,11 @@ impl Service {
             }
         }
         self.notices.finish(NOTICES_DURATION_MAX).await;
-        self.surroundings.voice.say(None, &ServiceEvent::Stopped);
+        self.say(None, &ServiceEvent::Stopped);
     }
 
     fn pasts(&self) -> Pasts {
-        self.jobs.iter().map(|(label, job)| (label.clone(), job.agenda.past)).collect()
+        self.jobs.iter().map(|(label, job)| (label.clone(), job.agenda.past())).collect()
     }
 
     /// Writes down how far the schedules are done. That this fails keeps nobody from being backed up.
@@ -405,7 +412,8 @@ impl Service {
     }
 
     fn counts(&self) -> (usize, usize) {
-        let scheduled = self.config.databases().iter().filter(|each| each.schedule.is_some()).count();
+        let scheduled =
+            self.config.databases().iter().filter(|each| each.schedule.is_some()).count();
         (scheduled, self.config.databases().len() - scheduled)
     }
 
@@ -413,15 +421,22 @@ impl Service {
         self.surroundings.clock.now()
     }
 
-    fn say_failure(&self, outcome: &Outcome, failure: &Failure) {
-        let report = failure.to_report();
-        let repository = outcome.repository.clone();
-        let (message, kind) = (report.message, report.kind);
-        self.say(Some(&outcome.label), &ServiceEvent::RunFailed { repository, message, kind });
-    }
-
-    fn say(&self, label: Option<&Label>, event: &ServiceEvent) {
-        self.surroundings.voice.say(label, event);
+    fn say_outcomes(&self, label: &Label, outcomes: &[Outcome]) {
+        let (mut snapshots, mut failures) = (0, 0);
+        for Outcome { label, repository, result } in outcomes {
+            match result {
+                Taken::Snapshot(_) => snapshots += 1,
+                Taken::Skipped(_) => {}
+                Taken::Failed(failure) => {
+                    failures += 1;
+                    let FailureReport { message, kind, .. } = failure.to_report();
+                    let repository = repository.clone();
+                    let event = ServiceEvent::RunFailed { repository, message, kind };
+                    self.say(Some(label), &event);
+                }
+            }
+        }
+        self.say(Some(label), &ServiceEvent::RunEnded { snapshots, failures });
     }
 
     fn say_when(&self) {
@@ -462,6 +477,24 @@ impl Service {
     }
 }
 
+impl Job {
+    /// Takes note of what became of a run, and says what follows if that is more than the next slot.
+    fn end(&mut self, outcomes: &[Outcome], now: DateTime<Utc>) -> Option<ServiceEvent> {
+        let is_good = !outcomes.iter().any(|each| matches!(each.result, Taken::Failed(_)));
+        self.last = Some((is_good, now));
+        self.state = JobState::Idle;
+        self.unfinished = Unfinished::of(outcomes);
+        let attempt = self.agenda.past().attempt;
+        if self.unfinished.is_some() {
+            self.agenda.fail(now);
+            let tries = attempt.map_or(0, |attempt| attempt.tries);
+            return self.agenda.due_at().map(|retry_at| ServiceEvent::RetryScheduled { retry_at, tries });
+        }
+        let slot_at = attempt.map_or(now, |attempt| attempt.slot);
+        self.agenda.finish(now).then_some(ServiceEvent::SlotsPassed { slot_at })
+    }
+}
+
 impl JobState {
     const fn is_at_work(self) -> bool {
         matches!(self, Self::Running | Self::Leaving)
@@ -476,9 +509,11 @@ impl JobState {
 /// What can be told to be wrong before anything runs.
 fn check(config: &DaemonConfig, environment: &Environment) -> Result<(), Failure> {
     Shared::read(config, environment)?;
-    let mut scheduled = config.databases().iter().filter_map(|entry| Some((entry, entry.schedule.as_ref()?)));
+    let mut scheduled =
+        config.databases().iter().filter_map(|entry| Some((entry, entry.schedule.as_ref()?)));
     let epoch = DateTime::UNIX_EPOCH;
-    match scheduled.find(|(entry, schedule)| schedule.next_after(epoch, entry.time_zone).is_none()) {
+    match scheduled.find(|(entry, schedule)| schedule.next_after(epoch, entry.time_zone).is_none())
+    {
         Some((entry, _)) => Err(Failure::Never { label: entry.name.clone() }),
         None if config.databases().iter().all(|entry| entry.schedule.is_none()) => {
             Err(Failure::NoSchedule)

@@ -23,8 +23,16 @@ want make /usr/bin/make
 want cmake /usr/bin/cmake
 want pgbouncer /usr/sbin/pgbouncer
 want patchelf /usr/bin/patchelf
+# For the image of the Containerfile.
+want debootstrap /usr/sbin/debootstrap
+# systemd-analyze and systemd-notify; nothing here runs systemd itself.
+want systemd /usr/bin/systemd-analyze
+want dpkg-dev /usr/bin/dpkg-shlibdeps
+want lintian /usr/bin/lintian
+want mandoc /usr/bin/mandoc
 # For moto; Debian's Python comes without.
 /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv)
+/usr/bin/python3 -c 'import seccomp' 2>/dev/null || need+=(python3-seccomp)
 [ ${#need[@]} -gt 0 ] || exit 0
 
 sudo=()

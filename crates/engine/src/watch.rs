@@ -22,8 +22,11 @@ use stonekeep_format::{
 };
 use stonekeep_store::StoreError;
 
-pub use self::alarm::{Alarm, AlarmKind, Severity, Status};
 use self::{alarm::Alarms, sweep::Sweep};
+pub use self::{
+    alarm::{Alarm, AlarmKind, Severity, Status},
+    proof::{Proofs, proofs},
+};
 use crate::{
     Context,
     audit::{AuditError, audit},

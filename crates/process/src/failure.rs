@@ -99,7 +99,9 @@ fn chain(error: &dyn Error) -> String {
     output::printable(&text)
 }
 
-const fn name(kind: ErrorKind) -> &'static str {
+/// Returns the kind as one word.
+#[must_use]
+pub const fn name(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Usage => "usage",
         ErrorKind::Corrupt => "corrupt",
@@ -112,7 +114,9 @@ const fn name(kind: ErrorKind) -> &'static str {
     }
 }
 
-const fn hint(kind: ErrorKind) -> &'static str {
+/// Returns what to do about a failure of this kind, in one line.
+#[must_use]
+pub const fn hint(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Usage => "--help tells what there is",
         ErrorKind::Corrupt => {

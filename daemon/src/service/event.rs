@@ -146,9 +146,7 @@ impl fmt::Display for ServiceEvent {
             Self::RunEnded { snapshots, failures } => {
                 write!(f, "ended; snapshots: {snapshots}, failures: {failures}")
             }
-            Self::RunFailed { message, .. } | Self::StateFailed { message } => {
-                f.write_str(message)
-            }
+            Self::RunFailed { message, .. } | Self::StateFailed { message } => f.write_str(message),
             Self::RetryScheduled { retry_at, tries } => {
                 write!(f, "tried {tries} times; again at {}", time(retry_at))
             }

@@ -14,6 +14,7 @@ use tokio::{runtime::Handle, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    board::Board,
     failure::Failure,
     log::{Reader, Voice},
     outcome::{Outcome, Taken, take},
@@ -81,13 +82,19 @@ pub(super) struct Backups {
     environment: Environment,
     voice: Voice,
     clock: Arc<dyn Clock>,
+    board: Arc<Board>,
     /// Which entry has which label: a database that somebody makes must not take the label of another.
     owners: Mutex<BTreeMap<Label, Label>>,
 }
 
 impl Backups {
-    pub(super) fn new(environment: Environment, voice: Voice, clock: Arc<dyn Clock>) -> Self {
-        Self { environment, voice, clock, owners: Mutex::default() }
+    pub(super) fn new(
+        environment: Environment,
+        voice: Voice,
+        clock: Arc<dyn Clock>,
+        board: Arc<Board>,
+    ) -> Self {
+        Self { environment, voice, clock, board, owners: Mutex::default() }
     }
 
     async fn try_run(&self, order: &Order) -> Result<Vec<Outcome>, Failure> {
@@ -109,14 +116,17 @@ impl Backups {
             }
             let context = Context {
                 clock: Arc::clone(&self.clock),
-                listener: Reader::new(label, self.voice),
+                listener: self.board.listener(label, Reader::new(label, self.voice)),
                 cancel: cancel.clone(),
             };
             let left = only.as_ref().and_then(|only| only.repositories(label));
             let stores = stores.of(left.as_ref());
             let budget = Some(config.run_budget_bytes());
             let once = Once { memory_budget_bytes: budget, ..Once::default() };
-            outcomes.extend(take(&shared, &database, &stores, once, &context).await);
+            self.board.begun(label);
+            let taken = take(&shared, &database, &stores, once, &context).await;
+            self.board.ended(label, &taken);
+            outcomes.extend(taken);
         }
         Ok(outcomes)
     }
@@ -131,14 +141,18 @@ impl Runner for Backups {
     /// Each on a thread of its own: whatever it does there, the loop gets on.
     fn run(self: Arc<Self>, order: Order) -> BoxFuture<'static, Vec<Outcome>> {
         let label = order.entry.name.clone();
+        let board = Arc::clone(&self.board);
         let runtime = Handle::current();
         let running = spawn_blocking(move || runtime.block_on(self.try_run(&order)));
         Box::pin(async move {
             let ended = running.await;
-            let ended = ended.unwrap_or_else(|source| {
-                Err(Failure::Task { label: label.clone(), source })
-            });
-            ended.unwrap_or_else(|failure| vec![Outcome::failed(label, failure)])
+            let ended =
+                ended.unwrap_or_else(|source| Err(Failure::Task { label: label.clone(), source }));
+            ended.unwrap_or_else(|failure| {
+                let failed = vec![Outcome::failed(label.clone(), failure)];
+                board.ended(&label, &failed);
+                failed
+            })
         })
     }
 }

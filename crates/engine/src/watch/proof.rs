@@ -26,6 +26,15 @@ const RECORDS_MAX: usize = 16;
 /// length (256 KiB) and number that is 32 MiB to read at most.
 const VERSIONS_MAX: usize = 8;
 
+/// Reads when the repository was last attacked, and what came of it: of the records of `stonekeepd prove`, those that were stored
+/// last and verify.
+///
+/// # Errors
+/// [`WatchError::List`]: the bucket cannot be listed or read.
+pub async fn proofs(repository: &Repository) -> Result<Proofs, WatchError> {
+    Records::list(repository).await?.read(repository).await
+}
+
 /// Judges the newest record of `stonekeepd prove`. Where there is none and none is asked for, that is a note.
 pub(super) async fn judge(
     repository: &Repository,
@@ -33,7 +42,7 @@ pub(super) async fn judge(
     at: DateTime<Utc>,
     (alarms, notes): (&mut Alarms, &mut Vec<String>),
 ) -> Result<(), WatchError> {
-    let records = Records::list(repository).await?.read(repository).await?;
+    let records = proofs(repository).await?;
     let asked = plan.prove_age_max.map(|age| TimeDelta::from_std(age).unwrap_or(TimeDelta::MAX));
     if records.conclusive.is_none() && records.others > 0 {
         alarms.raise(Alarm::critical(AlarmKind::Proof, None, not_ours(records.others)));
@@ -148,8 +157,8 @@ impl<'r> Records<'r> {
     }
 
     /// Reads them, the newest first, until one of ours tells whether attacks succeed.
-    async fn read(self, repository: &Repository) -> Result<Read, WatchError> {
-        let mut read = Read { others: self.left_out, ..Read::default() };
+    async fn read(self, repository: &Repository) -> Result<Proofs, WatchError> {
+        let mut read = Proofs { others: self.left_out, ..Proofs::default() };
         for candidate in self.newest.into_values().rev() {
             let found = candidate.read(repository).await.map_err(list_failed(candidate.store))?;
             read.take(found);
@@ -222,19 +231,19 @@ impl Candidate<'_> {
 }
 
 /// What the records say.
-#[derive(Default)]
-struct Read {
-    /// The newest, if it could not tell.
-    inconclusive: Option<ProveRecord>,
+#[derive(Debug, Clone, Default)]
+pub struct Proofs {
+    /// The newest, if it could not tell whether attacks succeed.
+    pub inconclusive: Option<ProveRecord>,
     /// The newest that could.
-    conclusive: Option<ProveRecord>,
-    /// How many are not, or were not looked at.
-    others: u64,
+    pub conclusive: Option<ProveRecord>,
+    /// How many are not ours, or were not looked at.
+    pub others: u64,
     /// How many this credential may not read.
-    denied: u64,
+    pub denied: u64,
 }
 
-impl Read {
+impl Proofs {
     fn take(&mut self, seen: Seen) {
         match seen {
             Seen::Authority(record) if record.verdict == Verdict::Inconclusive => {
