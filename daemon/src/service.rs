@@ -60,7 +60,8 @@ pub(crate) async fn run(
     let runner =
         Arc::new(Backups::new(environment.clone(), voice, Arc::clone(&clock), Arc::clone(&board)));
     let reloads = reloads().map_err(Failure::Runtime)?;
-    let surroundings = Surroundings { clock, runner, voice, environment: environment.clone() };
+    let say: Say = Arc::new(move |label, event| voice.say(label, event));
+    let surroundings = Surroundings { clock, runner, say, environment: environment.clone() };
     let mut service = Service::start(config, surroundings)?;
     let (config, environment) = (Arc::clone(&service.config), Arc::new(environment.clone()));
     service.shown = Some(status::start(config, environment, board, cancel.clone()).await);
@@ -81,12 +82,14 @@ fn reloads() -> std::io::Result<mpsc::Receiver<()>> {
     Ok(receiver)
 }
 
+/// Where events go, each with the database that it is about.
+type Say = Arc<dyn Fn(Option<&Label>, &ServiceEvent) + Send + Sync>;
+
 /// What the service needs besides its configuration.
-#[derive(Debug)]
 struct Surroundings {
     clock: Arc<dyn Clock>,
     runner: Arc<dyn Runner>,
-    voice: Voice,
+    say: Say,
     environment: Environment,
 }
 
@@ -294,13 +297,13 @@ impl Service {
         let mut event = None;
         if job.unfinished.is_some() {
             job.agenda.fail(now);
-            let tries = job.agenda.past.attempt.map_or(0, |attempt| attempt.tries);
+            let tries = job.agenda.past().attempt.map_or(0, |attempt| attempt.tries);
             event = job
                 .agenda
                 .due_at()
                 .map(|retry_at| ServiceEvent::RetryScheduled { retry_at, tries });
         } else {
-            let slot_at = job.agenda.past.attempt.map_or(now, |attempt| attempt.slot);
+            let slot_at = job.agenda.past().attempt.map_or(now, |attempt| attempt.slot);
             if job.agenda.finish(now) {
                 event = Some(ServiceEvent::SlotsPassed { slot_at });
             }
@@ -357,12 +360,9 @@ impl Service {
             let Some(schedule) = entry.schedule.clone() else { continue };
             let label = entry.name.clone();
             let past = pasts.get(&label).copied();
-            let agenda = Agenda {
-                schedule,
-                zone: entry.time_zone,
-                delay: delay(config.service.jitter, &host_key, label.as_str()),
-                past: past.unwrap_or(Past { handled_at: now, attempt: None }),
-            };
+            let past = past.unwrap_or(Past { handled_at: now, attempt: None });
+            let delay = delay(config.service.jitter, &host_key, label.as_str());
+            let agenda = Agenda::new(schedule, entry.time_zone, delay, past);
             let job = match old.remove(&label) {
                 Some(job) => Job { entry: entry.clone(), agenda, state: job.state.kept(), ..job },
                 None => Job {
@@ -399,7 +399,7 @@ impl Service {
     }
 
     fn pasts(&self) -> Pasts {
-        self.jobs.iter().map(|(label, job)| (label.clone(), job.agenda.past)).collect()
+        self.jobs.iter().map(|(label, job)| (label.clone(), job.agenda.past())).collect()
     }
 
     /// Writes down how far the schedules are done. That this fails keeps nobody from being backed up.
@@ -435,7 +435,7 @@ impl Service {
     }
 
     fn say(&self, label: Option<&Label>, event: &ServiceEvent) {
-        self.surroundings.voice.say(label, event);
+        (self.surroundings.say)(label, event);
     }
 
     fn say_when(&self) {

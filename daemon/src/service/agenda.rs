@@ -41,16 +41,33 @@ pub(super) struct Attempt {
 /// The agenda of one database.
 #[derive(Debug)]
 pub(super) struct Agenda {
-    pub(super) schedule: Crontab,
-    pub(super) zone: Tz,
+    schedule: Crontab,
+    zone: Tz,
     /// How long after its slot a run begins.
-    pub(super) delay: TimeDelta,
-    pub(super) past: Past,
+    delay: TimeDelta,
+    past: Past,
+    /// What follows from all that: it is asked for often, and working it out takes a while.
+    due_at: Option<DateTime<Utc>>,
 }
 
 impl Agenda {
+    pub(super) fn new(schedule: Crontab, zone: Tz, delay: TimeDelta, past: Past) -> Self {
+        let mut agenda = Self { schedule, zone, delay, past, due_at: None };
+        agenda.due_at = agenda.work_out();
+        agenda
+    }
+
     /// Returns when the next run or the next try is due; `None` if the schedule says no such time.
-    pub(super) fn due_at(&self) -> Option<DateTime<Utc>> {
+    pub(super) const fn due_at(&self) -> Option<DateTime<Utc>> {
+        self.due_at
+    }
+
+    /// Returns what must be known to say that after a restart.
+    pub(super) const fn past(&self) -> Past {
+        self.past
+    }
+
+    fn work_out(&self) -> Option<DateTime<Utc>> {
         let Some(attempt) = self.past.attempt else {
             return Some(self.slot_after(self.past.handled_at)? + self.delay);
         };
@@ -77,6 +94,7 @@ impl Agenda {
             }
         };
         self.past.attempt = Some(attempt);
+        self.due_at = self.work_out();
         attempt
     }
 
@@ -86,6 +104,7 @@ impl Agenda {
         let slot = self.past.attempt.take().map_or(now, |attempt| attempt.slot);
         let has_passed = self.slot_after(slot).is_some_and(|next| next <= now);
         self.past.handled_at = slot.max(now);
+        self.due_at = self.work_out();
         has_passed
     }
 
@@ -94,6 +113,7 @@ impl Agenda {
         if let Some(attempt) = &mut self.past.attempt {
             attempt.tried_at = now;
         }
+        self.due_at = self.work_out();
     }
 
     /// Corrects what lies in a future that a wrong clock had shown, or nothing would be due until then. Returns whether
@@ -111,6 +131,7 @@ impl Agenda {
                 tries,
                 tried_at: tried_at.min(now),
             });
+            self.due_at = self.work_out();
         }
         is_ahead
     }
@@ -145,12 +166,8 @@ mod tests {
     }
 
     fn agenda(schedule: &str, handled: &str) -> Agenda {
-        Agenda {
-            schedule: schedule.parse().expect("a schedule"),
-            zone: Tz::UTC,
-            delay: TimeDelta::zero(),
-            past: Past { handled_at: at(handled), attempt: None },
-        }
+        let past = Past { handled_at: at(handled), attempt: None };
+        Agenda::new(schedule.parse().expect("a schedule"), Tz::UTC, TimeDelta::zero(), past)
     }
 
     #[test]
