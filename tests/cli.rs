@@ -84,14 +84,27 @@ fn run(binary: &str, args: &[&str], home: &Path) -> Output {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin(binary));
     let path = std::env::var_os("PATH").unwrap_or_default();
     command.args(args).env_clear().env("PATH", path).env("HOME", home);
-    command.output().expect("the binary runs; ./test builds it first")
+    command
+        .env("STONEKEEP_LOG_FORMAT", "text")
+        .output()
+        .expect("the binary runs; ./test builds it first")
 }
 
 fn transcript(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
     let code = output.status.code().expect("no signal");
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    let (stdout, stderr) = (text(&output.stdout), without_times(&text(&output.stderr)));
     format!("exit code {code}\n--- stdout\n{stdout}--- stderr\n{stderr}")
+}
+
+/// What happened when is another time in each run.
+fn without_times(text: &str) -> String {
+    let mut parts = text.split("\"at\":\"");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let (_, rest) = part.split_once('"').expect("a time ends");
+        format!("{text}\"at\":\"[time]\"{rest}")
+    })
 }
 
 fn said(binary: &str, args: &[&str]) -> String {

@@ -352,7 +352,9 @@ impl Installation {
         command
             .env("AWS_ACCESS_KEY_ID", id)
             .env("AWS_SECRET_ACCESS_KEY", secret)
-            .env("AWS_EC2_METADATA_DISABLED", "true");
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            // What is asserted on is for people, although nobody sits here.
+            .env("STONEKEEP_LOG_FORMAT", "text");
         command.current_dir(self.dir.path());
         command
     }

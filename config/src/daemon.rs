@@ -15,7 +15,7 @@ use stonekeep_format::{
 
 use crate::{
     ConfigError, DatabaseConfig, Environment, NotifyConfig, RepositoryConfig, ServiceConfig,
-    StatusConfig, defaults, file, repository, tier::TierConfig, value,
+    StatusConfig, defaults, file, origin, repository, tier::TierConfig, value,
 };
 
 /// What `stonekeepd` is told by its file.
@@ -82,7 +82,20 @@ impl DaemonConfig {
     /// # Errors
     /// [`ConfigError`]: it cannot be read, parsed or used.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let config = Self { path: path.to_owned(), ..parse(path, &file::read_text(path)?)? };
+        Self::of(path.to_owned(), &file::read_file(path)?)
+    }
+
+    /// The same with what the command line names, else `STONEKEEP_CONFIG`, else the usual file.
+    ///
+    /// # Errors
+    /// As [`DaemonConfig::load`].
+    pub fn find(named: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
+        let (path, text) = origin::text(named, defaults::DAEMON_FILE, environment)?;
+        Self::of(path, &text)
+    }
+
+    fn of(path: PathBuf, text: &str) -> Result<Self, ConfigError> {
+        let config = Self { path: path.clone(), ..parse(&path, text)? };
         config.check()?;
         Ok(config)
     }
@@ -123,9 +136,12 @@ impl DaemonConfig {
     ///
     /// # Errors
     /// [`ConfigError::Distrust`]; as [`file::read_text`].
-    pub fn distrusted(&self) -> Result<BTreeSet<SegmentId>, ConfigError> {
+    pub fn distrusted(
+        &self,
+        environment: &Environment,
+    ) -> Result<BTreeSet<SegmentId>, ConfigError> {
         let Some(path) = &self.distrust_file else { return Ok(BTreeSet::new()) };
-        let text = file::read_text(path)?;
+        let text = file::read_text(path, environment)?;
         let ids = text.lines().enumerate().filter_map(|(at, line)| {
             let id = line.split('#').next().unwrap_or_default().trim();
             let bad = |_| ConfigError::Distrust { path: path.clone(), line: at + 1 };
@@ -165,17 +181,17 @@ impl DaemonConfig {
     /// Reads the signing key.
     ///
     /// # Errors
-    /// As [`file::read_secret`].
+    /// As [`file::read_key`].
     pub fn signer(&self, environment: &Environment) -> Result<SecretString, ConfigError> {
-        file::read_secret(&self.signer_file, environment)
+        file::read_key(&self.signer_file, environment)
     }
 
     /// Reads the owner's public key.
     ///
     /// # Errors
     /// As [`file::read_text`].
-    pub fn allowed_signers(&self) -> Result<String, ConfigError> {
-        file::read_text(&self.allowed_signers_file)
+    pub fn allowed_signers(&self, environment: &Environment) -> Result<String, ConfigError> {
+        file::read_text(&self.allowed_signers_file, environment)
     }
 
     /// What no single value can show.

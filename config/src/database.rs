@@ -1,6 +1,9 @@
 //! `[[database]]`: what is backed up, and when.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
@@ -9,7 +12,7 @@ use serde::Deserialize;
 use stonekeep_format::ids::{Digest, Label};
 
 use crate::{
-    ConfigError, DatabaseUrl, Environment, defaults, file, notify,
+    ConfigError, DatabaseUrl, Environment, Given, defaults, file, notify,
     password::{self, Login},
     schedule::Crontab,
     url, value,
@@ -87,6 +90,36 @@ impl TlsMode {
         } else {
             Self::VerifyFull
         }
+    }
+}
+
+/// What TLS to a PostgreSQL server takes, all PEM.
+#[derive(Debug, Clone, Default)]
+pub struct TlsGiven {
+    /// Certificates to trust instead of the system's.
+    pub authorities: Option<Given>,
+    /// Our certificate.
+    pub client_cert: Option<Given>,
+    /// Its private key.
+    pub client_key: Option<Given>,
+}
+
+impl TlsGiven {
+    /// Takes the files of authorities, certificate and key; the key must be private.
+    ///
+    /// # Errors
+    /// As [`file::given_private`] and [`file::given`].
+    pub fn of(
+        [authorities, client_cert, client_key]: [Option<&Path>; 3],
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self {
+            authorities: file::given(authorities, environment)?,
+            client_cert: file::given(client_cert, environment)?,
+            client_key: client_key
+                .map(|path| file::given_private(path, environment))
+                .transpose()?,
+        })
     }
 }
 
@@ -175,14 +208,13 @@ impl DatabaseConfig {
         notify::secret(self.ping_url_file.as_deref(), environment)
     }
 
-    /// Checks that the private key of our certificate is private.
+    /// Returns what TLS takes.
     ///
     /// # Errors
-    /// [`ConfigError::Unreadable`] and [`ConfigError::OpenSecret`].
-    pub fn check_key_file(&self, environment: &Environment) -> Result<(), ConfigError> {
-        self.client_key_file
-            .as_deref()
-            .map_or(Ok(()), |path| file::open_private(path, environment).map(drop))
+    /// As [`TlsGiven::of`].
+    pub fn tls_given(&self, environment: &Environment) -> Result<TlsGiven, ConfigError> {
+        let files = [&self.ca_file, &self.client_cert_file, &self.client_key_file];
+        TlsGiven::of(files.map(Option::as_deref), environment)
     }
 }
 

@@ -165,6 +165,17 @@ pub enum ConfigError {
         /// Its permission bits.
         mode: u32,
     },
+    /// A variable that the configuration names is not there.
+    #[error("env:{name}: the environment has no variable {name}, or an empty one")]
+    NoVariable {
+        /// Its name.
+        name: String,
+    },
+    /// Something behind `env:` that cannot be a name. It is not repeated: it may be the secret itself.
+    #[error(
+        "what stands behind env: in the configuration is no name of a variable: letters, digits and _, such as env:STONEKEEP_SIGNER"
+    )]
+    NoName,
     /// A secret file is empty.
     #[error("{} is empty", path.display())]
     EmptySecret {

@@ -1,4 +1,7 @@
 //! Files that the configuration names: bounded, and private where they hold secrets.
+//!
+//! `env:NAME` in the place of a path is the text of an environment variable, for platforms that have nothing else. What has
+//! several lines may stand there in one, with `\n` for each line's end: some dashboards make that of what is pasted into them.
 
 use std::{
     fs::File,
@@ -14,22 +17,122 @@ use crate::{ConfigError, Environment, defaults};
 /// Any permission of group or others.
 const OTHERS: u32 = 0o077;
 
-/// Reads a file of text that is no secret.
-///
-/// # Errors
-/// [`ConfigError::Unreadable`], [`ConfigError::TooLong`] over [`defaults::CONFIG_BYTES_MAX`], [`ConfigError::NotText`].
-pub fn read_text(path: &Path) -> Result<String, ConfigError> {
+/// What a path begins with that is the name of a variable.
+const VARIABLE: &str = "env:";
+
+/// A file that is handed on by its name to whoever reads it, or the text that a variable holds in its place.
+#[derive(Debug, Clone)]
+pub enum Given {
+    /// A file.
+    File(PathBuf),
+    /// What a variable holds.
+    Variable {
+        /// How the configuration names it: `env:NAME`.
+        path: PathBuf,
+        /// What it holds.
+        text: SecretString,
+    },
+}
+
+/// Returns what stands behind `env:`, if `path` names a variable.
+#[must_use]
+pub fn variable(path: &Path) -> Option<&str> {
+    path.to_str()?.strip_prefix(VARIABLE)
+}
+
+/// Reads a file of text, which is no variable.
+pub(crate) fn read_file(path: &Path) -> Result<String, ConfigError> {
     let file = open(path)?;
     read(path, &file, defaults::CONFIG_BYTES_MAX)
 }
 
-/// Reads a file that holds a secret, without the newlines at its end.
+/// Reads a text that is no secret.
+///
+/// # Errors
+/// [`ConfigError::Unreadable`], [`ConfigError::TooLong`] over [`defaults::CONFIG_BYTES_MAX`], [`ConfigError::NotText`];
+/// [`ConfigError::NoVariable`] and [`ConfigError::NoName`].
+pub fn read_text(path: &Path, environment: &Environment) -> Result<String, ConfigError> {
+    match variable(path) {
+        Some(name) => value(name, environment).map(unfolded),
+        None => read_file(path),
+    }
+}
+
+/// Reads a secret of one line (a password, a URL), without the newlines at its end. A backslash in it is a backslash.
 ///
 /// # Errors
 /// As [`read_text`], [`ConfigError::OpenSecret`] if others may read it, [`ConfigError::EmptySecret`].
 pub fn read_secret(path: &Path, environment: &Environment) -> Result<SecretString, ConfigError> {
-    let file = open_private(path, environment)?;
-    let mut text = read(path, &file, defaults::SECRET_BYTES_MAX)?;
+    let text = match variable(path) {
+        Some(name) => value(name, environment)?.to_owned(),
+        None => {
+            let file = open_private(path, environment)?;
+            read(path, &file, defaults::SECRET_BYTES_MAX)?
+        }
+    };
+    without_end(text, path)
+}
+
+/// Reads a secret of several lines (a key, identities), without the newlines at its end.
+///
+/// # Errors
+/// As [`read_secret`].
+pub fn read_key(path: &Path, environment: &Environment) -> Result<SecretString, ConfigError> {
+    match variable(path) {
+        Some(name) => without_end(unfolded(value(name, environment)?), path),
+        None => read_secret(path, environment),
+    }
+}
+
+/// Returns a file that others read by its name, or the text in its place.
+///
+/// # Errors
+/// [`ConfigError::NoVariable`], [`ConfigError::NoName`], [`ConfigError::NotText`]; whether there is a file, its reader says.
+pub fn given(path: Option<&Path>, environment: &Environment) -> Result<Option<Given>, ConfigError> {
+    let given = |path: &Path| match variable(path) {
+        Some(name) => {
+            let text = unfolded(value(name, environment)?).into();
+            Ok(Given::Variable { path: path.to_owned(), text })
+        }
+        None => Ok(Given::File(path.to_owned())),
+    };
+    path.map(given).transpose()
+}
+
+/// The same of a file that holds a secret.
+///
+/// # Errors
+/// As [`given`] and [`open_private`].
+pub fn given_private(path: &Path, environment: &Environment) -> Result<Given, ConfigError> {
+    if variable(path).is_none() {
+        open_private(path, environment)?;
+        return Ok(Given::File(path.to_owned()));
+    }
+    let text = read_key(path, environment)?;
+    Ok(Given::Variable { path: path.to_owned(), text })
+}
+
+/// A value in a variable: bounded by the kernel.
+fn value<'e>(name: &str, environment: &'e Environment) -> Result<&'e str, ConfigError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if name.is_empty() || !name.bytes().all(plain) {
+        return Err(ConfigError::NoName);
+    }
+    let found = environment.variables.get(name);
+    let found = found.ok_or_else(|| ConfigError::NoVariable { name: name.to_owned() })?;
+    let path = || PathBuf::from(format!("{VARIABLE}{name}"));
+    found.to_str().ok_or_else(|| ConfigError::NotText { path: path() })
+}
+
+/// Gives a text its lines back that came with `\n` for each line's end.
+pub(crate) fn unfolded(text: &str) -> String {
+    if text.contains('\n') {
+        return text.to_owned();
+    }
+    text.replace("\\r\\n", "\n").replace("\\n", "\n")
+}
+
+fn without_end(mut text: String, path: &Path) -> Result<SecretString, ConfigError> {
     text.truncate(text.trim_end_matches(['\n', '\r']).len());
     if text.is_empty() {
         return Err(ConfigError::EmptySecret { path: path.to_owned() });
@@ -163,14 +266,57 @@ mod tests {
         assert!(!is_open(&dir.path().join("signer"), &Environment::default()));
     }
 
+    fn holding(value: &str) -> Environment {
+        let variables = [("SECRET_1", value), ("EMPTY", "")].into_iter().collect();
+        Environment { variables, ..Environment::default() }
+    }
+
+    #[test]
+    fn a_variable_stands_in_the_place_of_any_file() {
+        let path = Path::new("env:SECRET_1");
+        let key = "-----BEGIN KEY-----\nAAAA\n-----END KEY-----\n";
+        let folded = [key.to_owned(), key.replace('\n', "\\n"), key.replace('\n', "\\r\\n")];
+        for value in &folded {
+            let environment = holding(value);
+            assert_eq!(read_text(path, &environment).expect("there"), key);
+            let read = read_key(path, &environment).expect("there");
+            assert_eq!(read.expose_secret(), key.trim_end());
+            let Ok(Given::Variable { text, .. }) = given_private(path, &environment) else {
+                panic!("a variable is given as text");
+            };
+            assert_eq!(text.expose_secret(), key.trim_end());
+        }
+        // A password may have a backslash in it.
+        let password = read_secret(path, &holding("a\\nb\n")).expect("there");
+        assert_eq!(password.expose_secret(), "a\\nb");
+    }
+
+    #[test]
+    fn a_variable_that_is_not_there_is_named_and_what_cannot_be_a_name_is_not_repeated() {
+        let said = |path: &str| {
+            let (path, environment) = (Path::new(path), holding("hunter2"));
+            let errors = [
+                read_secret(path, &environment).err(),
+                read_text(path, &environment).err(),
+                given(Some(path), &environment).err(),
+            ];
+            errors.map(|error| error.expect("refused").to_string()).join(" ")
+        };
+        assert!(said("env:ABSENT").contains("no variable ABSENT"));
+        assert!(said("env:EMPTY").contains("no variable EMPTY"));
+        assert!(!said("env:hunter2-itself").contains("hunter2") && said("env:").contains("env:"));
+        let shown = format!("{:?}", holding("hunter2").variables);
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
     #[test]
     fn a_file_that_cannot_be_read_is_named() {
         let dir = tempfile::tempdir().expect("a directory");
         let absent = dir.path().join("absent");
         assert!(
-            matches!(read_text(&absent), Err(ConfigError::Unreadable { path, .. }) if path == absent)
+            matches!(read_file(&absent), Err(ConfigError::Unreadable { path, .. }) if path == absent)
         );
-        assert!(matches!(read_text(dir.path()), Err(ConfigError::Unreadable { .. })));
+        assert!(matches!(read_file(dir.path()), Err(ConfigError::Unreadable { .. })));
         let empty = dir.path().join("empty");
         write(&empty, "\n", 0o600);
         assert!(matches!(
@@ -179,9 +325,9 @@ mod tests {
         ));
         let binary = dir.path().join("binary");
         fs::write(&binary, [0xff, 0xfe]).expect("written");
-        assert!(matches!(read_text(&binary), Err(ConfigError::NotText { .. })));
+        assert!(matches!(read_file(&binary), Err(ConfigError::NotText { .. })));
         let long = dir.path().join("long");
         fs::write(&long, vec![b'#'; (1 << 20) + 1]).expect("written");
-        assert!(matches!(read_text(&long), Err(ConfigError::TooLong { .. })));
+        assert!(matches!(read_file(&long), Err(ConfigError::TooLong { .. })));
     }
 }

@@ -144,8 +144,8 @@ impl MailConfig {
     ///
     /// # Errors
     /// As [`file::read_text`].
-    pub fn authorities(&self) -> Result<Option<String>, ConfigError> {
-        self.ca_file.as_deref().map(file::read_text).transpose()
+    pub fn authorities(&self, environment: &Environment) -> Result<Option<String>, ConfigError> {
+        self.ca_file.as_deref().map(|path| file::read_text(path, environment)).transpose()
     }
 }
 

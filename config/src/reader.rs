@@ -7,8 +7,8 @@ use serde::Deserialize;
 use stonekeep_format::genesis::LockBy;
 
 use crate::{
-    ConfigError, DatabaseConfig, RepositoryConfig, WatchConfig, daemon::parse, file, repository,
-    repository::RepositoryTier, watch,
+    ConfigError, DatabaseConfig, Environment, RepositoryConfig, WatchConfig, daemon::parse,
+    defaults, file, origin, repository, repository::RepositoryTier, watch,
 };
 
 /// What `stonekeep` is told by its file.
@@ -58,7 +58,20 @@ impl ReaderConfig {
     /// # Errors
     /// [`ConfigError`]: it cannot be read, parsed or used.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let config = Self { path: path.to_owned(), ..parse(path, &file::read_text(path)?)? };
+        Self::of(path, &file::read_file(path)?)
+    }
+
+    /// The same with what the command line names, else `STONEKEEP_CONFIG`, else the usual file.
+    ///
+    /// # Errors
+    /// As [`ReaderConfig::load`].
+    pub fn find(named: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
+        let (path, text) = origin::text(named, defaults::READER_FILE, environment)?;
+        Self::of(&path, &text)
+    }
+
+    fn of(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config = Self { path: path.to_owned(), ..parse(path, text)? };
         config.repository(None)?;
         config.watch.check(path)?;
         for repository in &config.repositories {
@@ -146,8 +159,8 @@ impl ReaderConfig {
     ///
     /// # Errors
     /// As [`file::read_text`].
-    pub fn allowed_signers(&self) -> Result<String, ConfigError> {
-        file::read_text(&self.allowed_signers_file)
+    pub fn allowed_signers(&self, environment: &Environment) -> Result<String, ConfigError> {
+        file::read_text(&self.allowed_signers_file, environment)
     }
 }
 

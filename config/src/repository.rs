@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Error};
 use stonekeep_format::{genesis::LockBy, ids::BucketName, lock::LockMode};
 
-use crate::{ConfigError, Environment, defaults, file};
+use crate::{ConfigError, Environment, Given, defaults, file};
 
 /// A prefix in a bucket, and how to reach it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -46,6 +46,15 @@ pub struct RepositoryConfig {
     pub credentials_file: Option<PathBuf>,
 }
 
+/// What it takes to reach a repository besides its address.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// Access keys in AWS's ini format; absent: the SDK's chain.
+    pub credentials: Option<Given>,
+    /// Certificates (PEM) to trust besides the system's.
+    pub authorities: Option<Given>,
+}
+
 /// The bucket of one tier.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,16 +85,35 @@ impl RepositoryConfig {
         }
     }
 
-    /// Returns the credentials file, if one is named and private.
+    /// Returns what else than its address it takes to reach it: the access key of `credentials` (the command line's) or else
+    /// of the configuration, and the authorities.
     ///
     /// # Errors
-    /// [`ConfigError::Unreadable`] and [`ConfigError::OpenSecret`].
-    pub fn credentials_file(
+    /// As [`file::given_private`] and [`file::given`].
+    pub fn access(
         &self,
+        credentials: Option<&Path>,
         environment: &Environment,
-    ) -> Result<Option<&Path>, ConfigError> {
-        let Some(path) = self.credentials_file.as_deref() else { return Ok(None) };
-        file::open_private(path, environment).map(|_| Some(path))
+    ) -> Result<Access, ConfigError> {
+        self.access_of(credentials.or(self.credentials_file.as_deref()), environment)
+    }
+
+    /// The same with the access key of `credentials` alone, or else the SDK's chain: that of the configuration is a writer's or
+    /// a reader's.
+    ///
+    /// # Errors
+    /// As [`RepositoryConfig::access`].
+    pub fn access_of(
+        &self,
+        credentials: Option<&Path>,
+        environment: &Environment,
+    ) -> Result<Access, ConfigError> {
+        Ok(Access {
+            credentials: credentials
+                .map(|path| file::given_private(path, environment))
+                .transpose()?,
+            authorities: file::given(self.ca_file.as_deref(), environment)?,
+        })
     }
 
     /// Checks that each of these tiers has a bucket if buckets name the locks, and none has one if they do not.
@@ -125,8 +153,9 @@ impl RepositoryConfig {
     ///
     /// # Errors
     /// As [`file::read_text`].
-    pub fn genesis(&self) -> Result<Option<String>, ConfigError> {
-        self.genesis_file.as_deref().map(file::read_text).transpose()
+    pub fn genesis(&self, environment: &Environment) -> Result<Option<String>, ConfigError> {
+        let path = self.genesis_file.as_deref();
+        path.map(|path| file::read_text(path, environment)).transpose()
     }
 }
 

@@ -401,3 +401,27 @@ fn buckets_that_name_the_locks_are_one_for_each_tier() {
         assert!(error.contains(said), "{error}");
     }
 }
+
+#[test]
+fn the_configurations_for_kubernetes_and_platforms_are_right() {
+    for text in [
+        include_str!("../kubernetes/base/stonekeepd.toml"),
+        include_str!("../kubernetes/overlays/example-production/stonekeepd.toml"),
+        include_str!("../kubernetes/overlays/web-identity/stonekeepd.toml"),
+        fenced(include_str!("../../docs/platforms.md")),
+    ] {
+        load_daemon(text).expect("the daemon's is right");
+    }
+    for text in [
+        include_str!("../kubernetes/base/stonekeep.toml"),
+        include_str!("../kubernetes/overlays/example-production/stonekeep.toml"),
+    ] {
+        load_reader(text).expect("the reader's is right");
+    }
+}
+
+/// The configuration in a document.
+fn fenced(document: &str) -> &str {
+    let (_, behind) = document.split_once("<!-- example-config -->\n```toml\n").expect("there");
+    behind.split_once("```").expect("an end").0
+}

@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use serde::Serialize;
 use stonekeep_config::{DaemonConfig, Environment};
 use stonekeep_engine::{Context, backup::BackupReport, context::SystemClock};
-use stonekeep_format::ids::Label;
+use stonekeep_format::{ErrorKind, ids::Label};
 use stonekeep_process::{failure::FailureReport, output};
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,7 @@ use crate::{
     failure::Failure,
     log::{Reader, Voice},
     metrics::Metrics,
+    notify::{FINISH_DURATION_MAX, Notices},
     outcome::{Outcome, Taken, take},
     plan::{Once, Shared},
 };
@@ -41,13 +42,39 @@ enum Line {
     Failed { label: Label, repository: Option<String>, error: FailureReport },
 }
 
-/// Backs up the named databases, or all, one after another: production then serves one reader at a time, and memory holds one
-/// budget. One that fails does not keep the others from being tried.
+/// Backs up, and tells people what became of it.
 pub(crate) async fn run(
     config: &DaemonConfig,
     environment: &Environment,
     options: Options<'_>,
     cancel: CancellationToken,
+) -> Result<ExitCode, Failure> {
+    let notices = Notices::load(config, environment, options.voice)?;
+    let result = each(config, environment, options, cancel, &notices).await;
+    match &result {
+        // A label that is not in the file is somebody's slip.
+        Err(failure) if failure.kind() != ErrorKind::Usage => {
+            let all = || config.databases().iter().map(|database| &database.name);
+            if options.labels.is_empty() {
+                notices.tell_failure(all(), failure);
+            } else {
+                notices.tell_failure(options.labels, failure);
+            }
+        }
+        _ => notices.end_of_run(),
+    }
+    notices.finish(FINISH_DURATION_MAX).await;
+    result
+}
+
+/// Backs up the named databases, or all, one after another: production then serves one reader at a time, and memory holds one
+/// budget. One that fails does not keep the others from being tried.
+async fn each(
+    config: &DaemonConfig,
+    environment: &Environment,
+    options: Options<'_>,
+    cancel: CancellationToken,
+    notices: &Notices,
 ) -> Result<ExitCode, Failure> {
     let shared = Shared::read(config, environment)?;
     let (databases, unknown) = shared.databases(options.labels).await?;
@@ -64,7 +91,9 @@ pub(crate) async fn run(
         Ok::<(), Failure>(())
     };
     for (label, failure) in unknown {
-        note(Outcome::failed(label, failure))?;
+        let outcome = Outcome::failed(label, failure);
+        notices.tell(std::slice::from_ref(&outcome), None);
+        note(outcome)?;
     }
     for database in &databases {
         let context = Context {
@@ -72,7 +101,9 @@ pub(crate) async fn run(
             listener: Reader::new(&database.name, options.voice),
             cancel: cancel.clone(),
         };
-        for outcome in take(&shared, database, &stores, options.once, &context).await {
+        let outcomes = take(&shared, database, &stores, options.once, &context).await;
+        notices.tell(&outcomes, None);
+        for outcome in outcomes {
             note(outcome)?;
         }
     }

@@ -17,12 +17,22 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     failure::Failure,
     log::{Reader, Voice},
+    notify::{Checked, Notices},
     plan::{Once, Shared},
 };
+
+/// What the command line asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options {
+    pub(crate) notify: bool,
+    pub(crate) voice: Voice,
+    pub(crate) json: bool,
+}
 
 #[derive(Debug, Serialize)]
 struct Document<'a> {
     databases: Vec<Outcome<'a>>,
+    notify: Vec<Checked>,
 }
 
 #[derive(Debug, Serialize)]
@@ -36,15 +46,23 @@ enum Outcome<'a> {
 pub(crate) async fn run(
     config: &DaemonConfig,
     environment: &Environment,
-    voice: Voice,
+    Options { notify, voice, json }: Options,
     cancel: CancellationToken,
-    json: bool,
 ) -> Result<ExitCode, Failure> {
     let shared = Shared::read(config, environment)?;
+    let notices = Notices::load(config, environment, voice)?;
     let stores = shared.stores().await?;
     let (databases, unknown) = shared.databases(&[]).await?;
     let mut worst = 0;
-    let mut document = Document { databases: Vec::new() };
+    let mut document = Document { databases: Vec::new(), notify: notices.check(notify).await };
+    for checked in &document.notify {
+        worst = worst.max(if checked.ok { 0 } else { ErrorKind::Config.exit_code() });
+        if !json {
+            let line =
+                format!("{}  notify: {}: {}", mark(checked.ok), checked.what, checked.detail);
+            output::line(&line).map_err(Failure::Output)?;
+        }
+    }
     for (label, failure) in &unknown {
         failure.print(voice);
         worst = worst.max(failure.kind().exit_code());
@@ -104,7 +122,10 @@ fn exit_code(report: &CheckReport) -> u8 {
 
 fn print(label: &Label, report: &CheckReport) -> io::Result<()> {
     report.lines.iter().try_for_each(|line| {
-        let mark = if line.ok { "ok  " } else { "FAIL" };
-        output::line(&format!("{mark}  {label}: {}: {}", line.what, line.detail))
+        output::line(&format!("{}  {label}: {}: {}", mark(line.ok), line.what, line.detail))
     })
+}
+
+const fn mark(ok: bool) -> &'static str {
+    if ok { "ok  " } else { "FAIL" }
 }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use stonekeep_config::defaults;
 use stonekeep_format::ids::Label;
 
 /// What each exit code means, for scripts: the numbers of BSD's `sysexits.h`.
@@ -18,15 +17,16 @@ Exit codes:
   77  denied: password, rights
   78  the configuration is wrong (also: no such database, no bucket, no Object Lock, fewer than two recipients)
 
-Of several databases, the greatest code counts. STONEKEEP_LOG sets what is logged, such as STONEKEEP_LOG=debug.";
+Of several databases, the greatest code counts. STONEKEEP_LOG sets what is logged, such as STONEKEEP_LOG=debug, and
+STONEKEEP_LOG_FORMAT=text or json how: by default text at a terminal, JSON lines elsewhere.";
 
 /// Take snapshots of PostgreSQL into a bucket under Object Lock, from which nobody can delete them before their time.
 #[derive(Debug, Parser)]
 #[command(name = "stonekeepd", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub(crate) struct Cli {
-    /// Read the configuration from FILE
-    #[arg(long, global = true, value_name = "FILE", default_value = defaults::DAEMON_FILE)]
-    pub(crate) config: PathBuf,
+    /// Read the configuration from FILE [default: the text in STONEKEEP_CONFIG, else /etc/stonekeep/stonekeepd.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Print one JSON document on stdout, and events as JSON lines on stderr
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -51,7 +51,11 @@ pub(crate) enum Command {
         accept_shrink: bool,
     },
     /// Check that backups can be taken: keys, bucket, rights, databases; write nothing
-    Check,
+    Check {
+        /// Send a test by the webhook and the mail of [notify]; pings are not called
+        #[arg(long)]
+        notify: bool,
+    },
     /// Attack the own repositories with the own credential, to see that it can add and nothing else; touches own canaries only
     Prove {
         /// Try also what leaves a few bytes behind for long where the server lets it: a lock beyond the cap, holds
@@ -78,7 +82,7 @@ mod tests {
             ["stonekeepd", "check", "--config=x", "--json"],
         ] {
             let cli = Cli::try_parse_from(args).expect("parses");
-            assert!(cli.json && cli.config.as_os_str() == "x");
+            assert!(cli.json && cli.config.is_some_and(|file| file.as_os_str() == "x"));
         }
     }
 }

@@ -6,7 +6,10 @@ use stonekeep_config::ConfigError;
 use stonekeep_engine::{backup::BackupError, prove::ProveError, repository::RepositoryError};
 use stonekeep_format::{ErrorKind, ids::Label, signature::SignatureError};
 use stonekeep_postgres::{connect::ConnectError, source::DumpError};
-use stonekeep_process::failure::{self, FailureReport};
+use stonekeep_process::{
+    failure::{self, FailureReport},
+    notify::{MailError, NotifyError},
+};
 use stonekeep_store::StoreError;
 
 use crate::log::{About, Voice};
@@ -84,6 +87,12 @@ pub(crate) enum Failure {
     /// `STONEKEEP_LOG_FORMAT`.
     #[error("STONEKEEP_LOG_FORMAT is neither text nor json")]
     LogFormat,
+    /// The URL of somebody to tell.
+    #[error("cannot use {option}")]
+    Notifier { option: &'static str, source: NotifyError },
+    /// The mail.
+    #[error("cannot use [notify.mail]")]
+    Mail(#[source] MailError),
     /// The file for Prometheus.
     #[error("cannot write metrics_file {}", path.display())]
     Metrics { path: PathBuf, source: io::Error },
@@ -93,6 +102,9 @@ pub(crate) enum Failure {
     /// The operating system did not let us begin.
     #[error("cannot start")]
     Runtime(#[source] io::Error),
+    /// A certificate or key that is in no file.
+    #[error("there is no memory for a certificate or key that is in no file")]
+    Memory(#[source] io::Error),
 }
 
 impl Failure {
@@ -114,12 +126,16 @@ impl Failure {
             | Self::NoSchedule
             | Self::Never { .. }
             | Self::Metrics { .. }
+            | Self::Notifier { .. }
+            | Self::Mail(_)
             | Self::LogFormat
             | Self::LogFilter(_) => ErrorKind::Config,
             Self::Task { .. } => ErrorKind::Internal,
-            Self::Stopped { .. } | Self::Stalled { .. } | Self::Output(_) | Self::Runtime(_) => {
-                ErrorKind::Unavailable
-            }
+            Self::Stopped { .. }
+            | Self::Stalled { .. }
+            | Self::Output(_)
+            | Self::Runtime(_)
+            | Self::Memory(_) => ErrorKind::Unavailable,
         }
     }
 
@@ -135,6 +151,17 @@ impl Failure {
     /// Prints the failure, of one database of several or of all.
     pub(crate) fn print(&self, voice: Voice) {
         failure::print(PROGRAM, self, self.kind(), self.about(), voice.is_json());
+    }
+
+    /// Whether somebody asked it to stop.
+    pub(crate) fn is_stop(&self) -> bool {
+        match self {
+            Self::Stopped { .. } => true,
+            Self::Backup { source, .. } | Self::BackupInto { source, .. } => {
+                matches!(**source, BackupError::Cancelled)
+            }
+            _ => false,
+        }
     }
 
     fn about(&self) -> About<'_> {

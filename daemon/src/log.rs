@@ -116,6 +116,26 @@ fn is_shown(level: Level) -> bool {
     }
 }
 
+/// Checks that docs/operations.md names what is said, its level and its fields.
+#[cfg(test)]
+pub(crate) fn assert_documented(said: &impl Said) {
+    const DOCS: &str = include_str!("../../docs/operations.md");
+    let value = serde_json::to_value(said).expect("JSON");
+    let object = value.as_object().expect("an object");
+    let name = object["event"].as_str().expect("a name");
+    let row = DOCS.lines().find(|line| line.starts_with(&format!("| `{name}` | ")));
+    let row = row.unwrap_or_else(|| panic!("the docs do not name {name}"));
+    let cells: Vec<&str> = row.split(" | ").collect();
+    let level = serde_json::to_value(said.level()).expect("JSON");
+    assert_eq!(cells[1], level, "{name}");
+    let fields: Vec<&str> = cells[2].split('`').skip(1).step_by(2).collect();
+    for field in object.keys().filter(|field| *field != "event") {
+        assert!(fields.contains(&field.as_str()), "{name}: {field} is not in the docs");
+    }
+    let text = said.text();
+    assert!(!text.is_empty() && !text.contains('\n'), "{name} is one line for people");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ mod cli;
 mod failure;
 mod log;
 mod metrics;
+mod notify;
 mod outcome;
 mod plan;
 mod prove;
@@ -39,18 +40,22 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli, environment: &Environment, voice: Voice) -> Result<ExitCode, Failure> {
     log::start(voice, environment)?;
-    let config = DaemonConfig::load(&cli.config)?;
+    let named = cli.config.as_deref();
+    let config = DaemonConfig::find(named, environment)?;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::Runtime)?;
     let outcome = runtime.block_on(async {
         let cancel = signals::listen().map_err(Failure::Runtime)?;
         match &cli.command {
-            Command::Run => service::run(&cli.config, config, environment, voice, cancel).await,
+            Command::Run => service::run(named, config, environment, voice, cancel).await,
             Command::Backup { labels, fresh, accept_shrink } => {
                 let once = Once { fresh: *fresh, accept_shrink: *accept_shrink, ..Once::default() };
                 let options = backup::Options { labels, once, voice, json: cli.json };
                 backup::run(&config, environment, options, cancel).await
             }
-            Command::Check => check::run(&config, environment, voice, cancel, cli.json).await,
+            Command::Check { notify } => {
+                let options = check::Options { notify: *notify, voice, json: cli.json };
+                check::run(&config, environment, options, cancel).await
+            }
             Command::Prove { lasting } => {
                 let options = prove::Options { lasting: *lasting, voice, json: cli.json };
                 prove::run(&config, environment, options, cancel).await

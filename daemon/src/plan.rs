@@ -76,7 +76,8 @@ impl Opened {
     }
 }
 
-fn of_server(label: &Label, server: &Label) -> bool {
+/// Whether `label` may be of a database of `server`, which stands for several.
+pub(crate) fn of_server(label: &Label, server: &Label) -> bool {
     label.as_str().strip_prefix(server.as_str()).is_some_and(|rest| rest.starts_with('-'))
 }
 
@@ -89,13 +90,13 @@ impl<'c> Shared<'c> {
         let signer = Signer::from_openssh(config.signer(environment)?.expose_secret()).map_err(
             |source| Failure::Signer { path: config.signer_file.clone(), source: Box::new(source) },
         )?;
-        let owner = Trust::from_allowed_signers(&config.allowed_signers()?).map_err(|source| {
-            Failure::AllowedSigners {
+        let owner = Trust::from_allowed_signers(&config.allowed_signers(environment)?).map_err(
+            |source| Failure::AllowedSigners {
                 path: config.allowed_signers_file.clone(),
                 source: Box::new(source),
-            }
-        })?;
-        let distrusted = config.distrusted()?;
+            },
+        )?;
+        let distrusted = config.distrusted(environment)?;
         Ok(Self { config, environment, signer, owner, distrusted })
     }
 
@@ -110,7 +111,7 @@ impl<'c> Shared<'c> {
 
     /// Opens the buckets of one repository.
     pub(crate) async fn open(&self, repository: &RepositoryConfig) -> Result<Opened, Failure> {
-        let credentials = repository.credentials_file(self.environment)?;
+        let access = repository.access(None, self.environment)?;
         let open = async |options| {
             let opened = S3Store::open(options, Arc::new(SystemClock)).await;
             let store = opened.map_err(|source| Failure::Store {
@@ -120,14 +121,14 @@ impl<'c> Shared<'c> {
             Ok::<Arc<dyn AppendStore>, Failure>(Arc::new(store))
         };
         let mut tiers = BTreeMap::new();
-        for (name, options) in options::s3_of_tiers(repository, credentials) {
+        for (name, options) in options::s3_of_tiers(repository, &access) {
             tiers.insert(name, open(options).await?);
         }
         Ok(Opened {
             name: repository.name.clone(),
-            store: open(options::s3(repository, credentials)).await?,
+            store: open(options::s3(repository, &access)).await?,
             tiers,
-            genesis: repository.genesis()?.map(String::into_bytes),
+            genesis: repository.genesis(self.environment)?.map(String::into_bytes),
         })
     }
 
@@ -220,7 +221,7 @@ impl<'c> Shared<'c> {
 
     /// Says how a database is read.
     pub(crate) fn source(&self, database: &DatabaseConfig) -> Result<SourceOptions, Failure> {
-        database.check_key_file(self.environment)?;
+        let given = database.tls_given(self.environment)?;
         let unusable =
             |source| Failure::Url { label: database.name.clone(), source: Box::new(source) };
         let connect = ConnectOptions::parse(database.url.as_str()).map_err(unusable)?;
@@ -231,13 +232,7 @@ impl<'c> Shared<'c> {
             user: &connect.user,
         };
         let password = database.password(login, self.environment)?;
-        let tls = options::tls(
-            &connect.host,
-            database.tls,
-            database.ca_file.clone(),
-            database.client_cert_file.clone(),
-            database.client_key_file.clone(),
-        );
+        let tls = options::tls(&connect.host, database.tls, given).map_err(Failure::Memory)?;
         Ok(SourceOptions {
             connect: connect.with_password(password).with_tls(tls),
             tools: ToolDirs { pattern: self.config.pg_bindir.clone() },

@@ -23,6 +23,7 @@ use crate::{
     failure::Failure,
     log::{Reader, Voice},
     metrics::ProveMetrics,
+    notify::{FINISH_DURATION_MAX, Notices},
     plan::Shared,
 };
 
@@ -54,6 +55,7 @@ pub(crate) async fn run(
     cancel: CancellationToken,
 ) -> Result<ExitCode, Failure> {
     let shared = Shared::read(config, environment)?;
+    let notices = Notices::load(config, environment, options.voice)?;
     let metrics = ProveMetrics::new();
     let mut codes = BTreeSet::new();
     let mut document = Document { repositories: Vec::new() };
@@ -68,6 +70,9 @@ pub(crate) async fn run(
             Ok(prove) => {
                 codes.insert(prove.kind().map_or(0, ErrorKind::exit_code));
                 metrics.record(&repository, &prove);
+                if prove.kind() == Some(ErrorKind::Corrupt) {
+                    notices.attacked(&repository, &prove.probes);
+                }
                 if !options.json {
                     tell(&repository, &prove)?;
                 }
@@ -83,6 +88,7 @@ pub(crate) async fn run(
     if let Some(path) = &config.metrics_file {
         metrics.write_beside(path).unwrap_or_else(|failure| failure.print(options.voice));
     }
+    notices.finish(FINISH_DURATION_MAX).await;
     if options.json {
         output::document(&document).map_err(Failure::Output)?;
     }
@@ -161,11 +167,11 @@ async fn stores(
     shared: &Shared<'_>,
     of: &RepositoryConfig,
 ) -> Result<Vec<Arc<dyn ProbeStore>>, Failure> {
-    let credentials = of.credentials_file(shared.environment)?;
+    let access = of.access(None, shared.environment)?;
     let all: Vec<_> = match of.lock_by {
-        LockBy::PerObject => vec![options::s3(of, credentials)],
+        LockBy::PerObject => vec![options::s3(of, &access)],
         LockBy::BucketDefault => {
-            options::s3_of_tiers(of, credentials).map(|(_, options)| options).collect()
+            options::s3_of_tiers(of, &access).map(|(_, options)| options).collect()
         }
     };
     let mut stores: Vec<Arc<dyn ProbeStore>> = Vec::new();

@@ -16,6 +16,7 @@ use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use stonekeep_config::{DaemonConfig, DatabaseConfig, Environment};
 use stonekeep_engine::context::SystemClock;
 use stonekeep_format::{Clock, ids::Label};
+use stonekeep_process::failure::FailureReport;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -32,6 +33,7 @@ use crate::{
     board::Board,
     failure::Failure,
     log::Voice,
+    notify::Notices,
     outcome::{Outcome, Taken},
     plan::Shared,
     status::{self, Status},
@@ -48,20 +50,20 @@ const STOP_DURATION_MAX: Duration = Duration::from_secs(75);
 
 /// Runs until it is asked to stop.
 pub(crate) async fn run(
-    path: &Path,
+    named: Option<&Path>,
     config: DaemonConfig,
     environment: &Environment,
     voice: Voice,
     cancel: CancellationToken,
 ) -> Result<ExitCode, Failure> {
-    let load = || DaemonConfig::load(path).map_err(Failure::Config);
+    let load = || DaemonConfig::find(named, environment).map_err(Failure::Config);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let board = Board::new(Arc::clone(&clock));
     let runner =
         Arc::new(Backups::new(environment.clone(), voice, Arc::clone(&clock), Arc::clone(&board)));
     let reloads = reloads().map_err(Failure::Runtime)?;
     let say: Say = Arc::new(move |label, event| voice.say(label, event));
-    let surroundings = Surroundings { clock, runner, say, environment: environment.clone() };
+    let surroundings = Surroundings { clock, runner, say, voice, environment: environment.clone() };
     let mut service = Service::start(config, surroundings)?;
     let (config, environment) = (Arc::clone(&service.config), Arc::new(environment.clone()));
     service.shown = Some(status::start(config, environment, board, cancel.clone()).await);
@@ -85,11 +87,16 @@ fn reloads() -> std::io::Result<mpsc::Receiver<()>> {
 /// Where events go, each with the database that it is about.
 type Say = Arc<dyn Fn(Option<&Label>, &ServiceEvent) + Send + Sync>;
 
+/// How long the end of the service waits for what people are not told yet (10 s): what is told is told when a run ends, so
+/// there is hardly ever anything, and the unit's `TimeoutStopSec` is near.
+const NOTICES_DURATION_MAX: Duration = Duration::from_secs(10);
+
 /// What the service needs besides its configuration.
 struct Surroundings {
     clock: Arc<dyn Clock>,
     runner: Arc<dyn Runner>,
     say: Say,
+    voice: Voice,
     environment: Environment,
 }
 
@@ -105,6 +112,7 @@ struct Service {
     /// Whether the last write failed: it is said once, not each time.
     is_forgetful: bool,
     manager: Manager,
+    notices: Notices,
     /// Where it shows how it is; `None` in tests.
     shown: Option<Status>,
     /// What cancels the runs.
@@ -139,7 +147,9 @@ impl Service {
     /// Reads what is remembered, and everything that can be wrong with the configuration.
     fn start(config: DaemonConfig, surroundings: Surroundings) -> Result<Self, Failure> {
         check(&config, &surroundings.environment)?;
+        let notices = Notices::load(&config, &surroundings.environment, surroundings.voice)?;
         let mut service = Self {
+            notices,
             memory: Memory::new(&config.state_dir),
             config: Arc::new(config),
             surroundings,
@@ -276,39 +286,21 @@ impl Service {
     }
 
     fn end(&mut self, label: &Label, outcomes: &[Outcome]) {
+        self.say_outcomes(label, outcomes);
         let now = self.now();
-        for outcome in outcomes {
-            if let Taken::Failed(failure) = &outcome.result {
-                self.say_failure(outcome, failure);
-            }
-        }
-        let failures =
-            outcomes.iter().filter(|each| matches!(each.result, Taken::Failed(_))).count();
-        let snapshots =
-            outcomes.iter().filter(|each| matches!(each.result, Taken::Snapshot(_))).count();
-        self.say(Some(label), &ServiceEvent::RunEnded { snapshots, failures });
         if let Some(shown) = &self.shown {
             shown.look();
         }
         let Some(job) = self.jobs.get_mut(label) else { return };
-        job.last = Some((failures == 0, now));
-        let was = std::mem::replace(&mut job.state, JobState::Idle);
-        job.unfinished = Unfinished::of(outcomes);
-        let mut event = None;
-        if job.unfinished.is_some() {
-            job.agenda.fail(now);
-            let tries = job.agenda.past().attempt.map_or(0, |attempt| attempt.tries);
-            event = job
-                .agenda
-                .due_at()
-                .map(|retry_at| ServiceEvent::RetryScheduled { retry_at, tries });
-        } else {
-            let slot_at = job.agenda.past().attempt.map_or(now, |attempt| attempt.slot);
-            if job.agenda.finish(now) {
-                event = Some(ServiceEvent::SlotsPassed { slot_at });
-            }
+        let is_leaving = job.state == JobState::Leaving;
+        let event = job.end(outcomes, now);
+        // What passes by itself within minutes is nothing to call people for, and that a run was stopped they know.
+        let is_first = matches!(event, Some(ServiceEvent::RetryScheduled { tries: 1, .. }));
+        if !is_first && !(event.is_some() && self.stop.is_cancelled()) {
+            self.notices.tell(outcomes, job.agenda.due_at());
+            self.notices.end_of_run();
         }
-        if was == JobState::Leaving {
+        if is_leaving {
             self.jobs.remove(label);
         } else if let Some(event) = event {
             self.say(Some(label), &event);
@@ -339,6 +331,7 @@ impl Service {
     ) -> Result<(), Failure> {
         let config = load()?;
         check(&config, &self.surroundings.environment)?;
+        self.notices = self.notices.reload(&config, &self.surroundings.environment)?;
         self.memory = Memory::new(&config.state_dir);
         self.config = Arc::new(config);
         let pasts = self.pasts();
@@ -395,6 +388,7 @@ impl Service {
                 () = &mut time_is_up => break,
             }
         }
+        self.notices.finish(NOTICES_DURATION_MAX).await;
         self.say(None, &ServiceEvent::Stopped);
     }
 
@@ -427,15 +421,22 @@ impl Service {
         self.surroundings.clock.now()
     }
 
-    fn say_failure(&self, outcome: &Outcome, failure: &Failure) {
-        let report = failure.to_report();
-        let repository = outcome.repository.clone();
-        let (message, kind) = (report.message, report.kind);
-        self.say(Some(&outcome.label), &ServiceEvent::RunFailed { repository, message, kind });
-    }
-
-    fn say(&self, label: Option<&Label>, event: &ServiceEvent) {
-        (self.surroundings.say)(label, event);
+    fn say_outcomes(&self, label: &Label, outcomes: &[Outcome]) {
+        let (mut snapshots, mut failures) = (0, 0);
+        for Outcome { label, repository, result } in outcomes {
+            match result {
+                Taken::Snapshot(_) => snapshots += 1,
+                Taken::Skipped(_) => {}
+                Taken::Failed(failure) => {
+                    failures += 1;
+                    let FailureReport { message, kind, .. } = failure.to_report();
+                    let repository = repository.clone();
+                    let event = ServiceEvent::RunFailed { repository, message, kind };
+                    self.say(Some(label), &event);
+                }
+            }
+        }
+        self.say(Some(label), &ServiceEvent::RunEnded { snapshots, failures });
     }
 
     fn say_when(&self) {
@@ -473,6 +474,27 @@ impl Service {
         } else {
             format!("FAILED: {}; {next}", failed.join(", "))
         }
+    }
+}
+
+impl Job {
+    /// Takes note of what became of a run, and says what follows if that is more than the next slot.
+    fn end(&mut self, outcomes: &[Outcome], now: DateTime<Utc>) -> Option<ServiceEvent> {
+        let is_good = !outcomes.iter().any(|each| matches!(each.result, Taken::Failed(_)));
+        self.last = Some((is_good, now));
+        self.state = JobState::Idle;
+        self.unfinished = Unfinished::of(outcomes);
+        let attempt = self.agenda.past().attempt;
+        if self.unfinished.is_some() {
+            self.agenda.fail(now);
+            let tries = attempt.map_or(0, |attempt| attempt.tries);
+            return self
+                .agenda
+                .due_at()
+                .map(|retry_at| ServiceEvent::RetryScheduled { retry_at, tries });
+        }
+        let slot_at = attempt.map_or(now, |attempt| attempt.slot);
+        self.agenda.finish(now).then_some(ServiceEvent::SlotsPassed { slot_at })
     }
 }
 

@@ -39,9 +39,9 @@ UNREADABLE, DELETE MARKER), another snapshot that claims the FUTURE, and a CLOCK
 #[derive(Debug, Parser)]
 #[command(name = "stonekeep", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub(crate) struct Cli {
-    /// Read the configuration from FILE
-    #[arg(long, global = true, value_name = "FILE", default_value = defaults::READER_FILE)]
-    pub(crate) config: PathBuf,
+    /// Read the configuration from FILE [default: the text in STONEKEEP_CONFIG, else /etc/stonekeep/stonekeep.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Print one JSON document on stdout, and events as JSON lines on stderr
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -152,7 +152,7 @@ pub(crate) struct RotateArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) owner_key: PathBuf,
     /// Believe a withdrawn signer only until TIME, such as 2026-11-21T10:15:00Z: when its host was taken over [default: now]
-    #[arg(long, value_name = "TIME", value_parser = crate::rotate::instant)]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
     pub(crate) withdrawn_from: Option<DateTime<Utc>>,
     /// Sign how the buckets are configured, although that is not what was signed before
     #[arg(long)]
@@ -323,6 +323,12 @@ fn provider() -> impl TypedValueParser<Value = Provider> {
 fn jobs(text: &str) -> Result<usize, String> {
     let jobs = text.parse().ok().filter(|jobs| (1..=defaults::JOBS_MAX).contains(jobs));
     jobs.ok_or_else(|| format!("give 1 to {}", defaults::JOBS_MAX))
+}
+
+/// Reads an instant: RFC 3339, as in `2026-11-21T10:15:00Z`.
+fn instant(text: &str) -> Result<DateTime<Utc>, String> {
+    let parsed = DateTime::parse_from_rfc3339(text);
+    parsed.map(|at| at.to_utc()).map_err(|_| "give a time like 2026-11-21T10:15:00Z".to_owned())
 }
 
 #[cfg(test)]

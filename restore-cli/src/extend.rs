@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use stonekeep_config::file;
 use stonekeep_engine::{
     extend::{ExtendPlan, extend},
     history::Selector,
@@ -16,9 +15,6 @@ pub(crate) fn run(session: &Session<'_>, args: &ExtendArgs) -> Result<ExitCode, 
     let snapshots = args.snapshots.iter().map(|text| text.parse::<Selector>());
     let plan = ExtendPlan { snapshots: snapshots.collect::<Result<_, _>>()?, length: args.length };
     let config = session.load()?;
-    if let Some(path) = &args.credentials_file {
-        file::open_private(path, session.environment)?;
-    }
     let report = session.block_on(async |context, _| {
         let credentials = args.credentials_file.as_deref();
         let (repository, buckets) = session.open_to_prolong(&config, credentials, &context).await?;

@@ -141,6 +141,9 @@ pub(crate) enum Failure {
     /// The operating system did not let us begin.
     #[error("cannot start")]
     Runtime(#[source] io::Error),
+    /// A certificate or key that is in no file.
+    #[error("there is no memory for a certificate or key that is in no file")]
+    Memory(#[source] io::Error),
 }
 
 impl Failure {
@@ -187,9 +190,11 @@ impl Failure {
             Self::Write { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 ErrorKind::Config
             }
-            Self::Stopped | Self::Write { .. } | Self::Output(_) | Self::Runtime(_) => {
-                ErrorKind::Unavailable
-            }
+            Self::Stopped
+            | Self::Write { .. }
+            | Self::Output(_)
+            | Self::Runtime(_)
+            | Self::Memory(_) => ErrorKind::Unavailable,
         }
     }
 

@@ -10,6 +10,7 @@ use age::{
     Decryptor, IdentityFile, armor::ArmoredReader, cli_common::UiCallbacks,
     encrypted::EncryptedIdentity,
 };
+use secrecy::ExposeSecret as _;
 use stonekeep_config::{ConfigError, Environment, defaults, file};
 use stonekeep_format::codec::Identities;
 
@@ -62,6 +63,9 @@ fn open_encrypted(
 }
 
 fn read_bytes(path: &Path, environment: &Environment) -> Result<Vec<u8>, Failure> {
+    if file::variable(path).is_some() {
+        return Ok(file::read_key(path, environment)?.expose_secret().as_bytes().to_vec());
+    }
     let private = file::open_private(path, environment)?;
     let mut bytes = Vec::new();
     let read = private.take(defaults::SECRET_BYTES_MAX + 1).read_to_end(&mut bytes);

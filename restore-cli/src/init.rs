@@ -9,7 +9,7 @@ use std::{
 
 use secrecy::ExposeSecret;
 use serde::Serialize;
-use stonekeep_config::{DaemonConfig, Environment, ReaderConfig, RepositoryConfig, file};
+use stonekeep_config::{Access, DaemonConfig, Environment, ReaderConfig, RepositoryConfig, file};
 use stonekeep_engine::{
     context::SystemClock,
     init::{Buckets, InitPlan, InitReport, init},
@@ -49,11 +49,9 @@ pub(crate) fn run(session: &Session<'_>, args: &InitArgs) -> Result<ExitCode, Fa
     let repository = daemon.repository(session.repository)?;
     let plan = plan((&daemon, repository), &owner, args.policy.as_deref(), session.environment)?;
     let files = Files::prepare(&daemon, &owner, beside(args.out.as_deref(), &args.daemon_config))?;
-    if let Some(path) = &args.credentials_file {
-        file::open_private(path, session.environment)?;
-    }
+    let access = repository.access_of(args.credentials_file.as_deref(), session.environment)?;
     let made = session.block_on(async |context, _| {
-        let buckets = open_buckets(repository, args.credentials_file.as_deref()).await?;
+        let buckets = open_buckets(repository, &access).await?;
         let sign = |namespace, message: &[u8]| owner.sign(namespace, message);
         let made = init(&plan, &buckets, &sign, &context).await;
         made.map_err(|source| Failure::Init(Box::new(source)))
@@ -71,15 +69,15 @@ pub(crate) fn run(session: &Session<'_>, args: &InitArgs) -> Result<ExitCode, Fa
 
 pub(crate) async fn open_buckets(
     repository: &RepositoryConfig,
-    credentials_file: Option<&Path>,
+    access: &Access,
 ) -> Result<Buckets, Failure> {
-    let whole = options::s3(repository, credentials_file);
+    let whole = options::s3(repository, access);
     // The genesis is locked as the owner names it, whatever the bucket's default.
     let main = S3Options { lock_by: LockBy::PerObject, ..whole };
     let probe = open_probe(repository, main.clone()).await?;
     let main: Arc<dyn ProvisionStore> = Arc::new(open_store(repository, main).await?);
     let mut buckets = Buckets { main, of_tiers: BTreeMap::new(), probes: vec![probe] };
-    for (name, options) in options::s3_of_tiers(repository, credentials_file) {
+    for (name, options) in options::s3_of_tiers(repository, access) {
         buckets.of_tiers.insert(name, Arc::new(open_store(repository, options).await?));
     }
     Ok(buckets)
@@ -108,7 +106,7 @@ pub(crate) fn signer_line(
     environment: &Environment,
 ) -> Result<String, Failure> {
     let path = public_path(&daemon.signer_file);
-    if let Some(line) = file::read_text(&path).ok().as_deref().and_then(public_line) {
+    if let Some(line) = file::read_text(&path, environment).ok().as_deref().and_then(public_line) {
         return Ok(line);
     }
     let failed = |source| Failure::SignerKey { path: path.clone(), source };

@@ -46,7 +46,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     let environment = Environment::of_process();
     log::start(cli.json, environment.log_filter.as_deref())?;
     let session = Session {
-        config: &cli.config,
+        config: cli.config.as_deref(),
         repository: cli.repository.as_deref(),
         json: cli.json,
         bare: &cli.bare,

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use stonekeep_config::{Environment, ReaderConfig, RepositoryConfig, reader::Whereabouts};
+use stonekeep_config::{Access, Environment, ReaderConfig, RepositoryConfig, reader::Whereabouts};
 use stonekeep_engine::{
     Context,
     context::SystemClock,
@@ -25,7 +25,7 @@ use crate::{
 /// What the command line and the environment say to all commands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Session<'s> {
-    pub(crate) config: &'s Path,
+    pub(crate) config: Option<&'s Path>,
     pub(crate) repository: Option<&'s str>,
     pub(crate) json: bool,
     pub(crate) bare: &'s BareArgs,
@@ -40,7 +40,9 @@ impl Session<'_> {
         if let Some(copy) = copy {
             return Ok(ReaderConfig::of_copy(copy.clone()));
         }
-        let Some(bucket) = bucket else { return Ok(ReaderConfig::load(self.config)?) };
+        let Some(bucket) = bucket else {
+            return Ok(ReaderConfig::find(self.config, self.environment)?);
+        };
         let region = region.clone().unwrap_or_else(|| "us-east-1".to_owned());
         let mut repository = RepositoryConfig::new(bucket.clone(), region);
         repository.prefix = prefix.clone().unwrap_or_default();
@@ -58,7 +60,7 @@ impl Session<'_> {
         if self.bare.bucket.is_some() || self.bare.copy.is_some() {
             return Err(Failure::NoOwner);
         }
-        Trust::from_allowed_signers(&config.allowed_signers()?).map_err(|source| {
+        Trust::from_allowed_signers(&config.allowed_signers(self.environment)?).map_err(|source| {
             Failure::AllowedSigners {
                 path: config.allowed_signers_file.clone(),
                 source: Box::new(source),
@@ -123,9 +125,8 @@ impl Session<'_> {
         let stores = match config.repository(self.repository)? {
             Whereabouts::Directory(directory) => Stores::copy(open_copy(directory)?),
             Whereabouts::Bucket(repository) => {
-                let configured = repository.credentials_file(self.environment);
-                let credentials = credentials.map_or(configured, |path| Ok(Some(path)))?;
-                let buckets = self.buckets(repository, credentials, &owner, context).await?;
+                let access = repository.access(credentials, self.environment)?;
+                let buckets = self.buckets(repository, &access, &owner, context).await?;
                 let of_tiers = buckets.of_tiers.into_iter().map(|store| Arc::new(store) as _);
                 Stores::new(Arc::new(buckets.main), of_tiers.collect())
             }
@@ -145,8 +146,8 @@ impl Session<'_> {
         let Whereabouts::Bucket(repository) = config.repository(self.repository)? else {
             return Err(Failure::NotOfACopy("extend"));
         };
-        let Buckets { main, of_tiers } =
-            self.buckets(repository, credentials, &owner, context).await?;
+        let access = repository.access_of(credentials, self.environment)?;
+        let Buckets { main, of_tiers } = self.buckets(repository, &access, &owner, context).await?;
         let of_tiers = of_tiers.into_iter().map(|store| Arc::new(store) as _);
         let buckets = Prolongable { main: Arc::new(main), of_tiers: of_tiers.collect() };
         let repository = Repository::open(buckets.stores(), &owner, context).await;
@@ -159,17 +160,17 @@ impl Session<'_> {
     async fn buckets(
         &self,
         repository: &RepositoryConfig,
-        credentials: Option<&Path>,
+        access: &Access,
         owner: &Trust,
         context: &Context,
     ) -> Result<Buckets, Failure> {
-        let main = open_store(repository, options::s3(repository, credentials)).await?;
+        let main = open_store(repository, options::s3(repository, access)).await?;
         let mut all: Vec<S3Options> =
-            options::s3_of_tiers(repository, credentials).map(|(_, options)| options).collect();
+            options::s3_of_tiers(repository, access).map(|(_, options)| options).collect();
         if self.bare.bucket.is_some() {
             let named = tier_buckets(&main, owner, context).await;
             let named = named.map_err(|source| Failure::Repository(Box::new(source)))?;
-            let with = |bucket| S3Options { bucket, ..options::s3(repository, credentials) };
+            let with = |bucket| S3Options { bucket, ..options::s3(repository, access) };
             all.extend(named.into_iter().map(with));
         }
         let mut of_tiers = Vec::new();

@@ -28,17 +28,17 @@ impl Owner {
     /// Takes the key in `path`: a private key, or the public key of one that an agent holds.
     pub(crate) fn load(path: &Path, environment: &Environment) -> Result<Self, Failure> {
         let refused = |why: String| Failure::OwnerKey { path: path.to_owned(), why };
-        let text = file::read_text(path)?;
+        let text = file::read_text(path, environment)?;
         if let Some(public_line) = public_line(&text) {
             return Ok(Self { path: path.to_owned(), public_line, signer: None });
         }
-        let secret = file::read_secret(path, environment)?;
+        let secret = file::read_key(path, environment)?;
         let signer = Signer::from_openssh(&format!("{}\n", secret.expose_secret())).ok();
         let public_line = match &signer {
             Some(signer) => signer.public_line().map_err(|error| refused(error.to_string()))?,
-            None => {
-                public_key_beside(path).map_or_else(|| ask_public_key(path), Ok).map_err(refused)?
-            }
+            None => public_key_beside(path, environment)
+                .map_or_else(|| ask_public_key(path), Ok)
+                .map_err(refused)?,
         };
         Ok(Self { path: path.to_owned(), public_line, signer })
     }
@@ -78,15 +78,15 @@ pub(crate) fn public_line(text: &str) -> Option<String> {
     is_key.then(|| format!("{keytype} {key}"))
 }
 
-/// Returns the path of the public key that ssh-keygen writes beside `path`.
+/// Returns the path of the public key that ssh-keygen writes beside `path`; beside `env:NAME` it is `env:NAME_PUB`.
 pub(crate) fn public_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".pub");
+    name.push(if file::variable(path).is_some() { "_PUB" } else { ".pub" });
     PathBuf::from(name)
 }
 
-fn public_key_beside(path: &Path) -> Option<String> {
-    file::read_text(&public_path(path)).ok().as_deref().and_then(public_line)
+fn public_key_beside(path: &Path, environment: &Environment) -> Option<String> {
+    file::read_text(&public_path(path), environment).ok().as_deref().and_then(public_line)
 }
 
 fn ask_public_key(path: &Path) -> Result<String, String> {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::Serialize;
-use stonekeep_config::{DaemonConfig, RepositoryConfig, file};
+use stonekeep_config::{DaemonConfig, Environment, RepositoryConfig, file};
 use stonekeep_engine::{
     init,
     policy::{
@@ -119,7 +119,7 @@ pub(crate) fn policies(
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    let text = file::read_text(path)?;
+    let text = file::read_text(path, &Environment::default())?;
     let checked = serde_json::from_str::<serde_json::Value>(&text);
     checked.map_err(|source| Failure::Policy { path: path.to_owned(), source })?;
     Ok(text)

@@ -13,7 +13,7 @@ use stonekeep_engine::{
 };
 use stonekeep_format::Clock;
 use stonekeep_process::{
-    lines::{self, About, Level, Tally},
+    lines::{self, About, Tally},
     output::{bytes, printable},
 };
 
@@ -138,7 +138,7 @@ impl Listener for Progress {
 }
 
 fn say_json(event: &Event) {
-    lines::write(SystemClock.now(), Level::of(event), About::default(), event);
+    lines::write(SystemClock.now(), event.level(), About::default(), event);
 }
 
 impl Sums {

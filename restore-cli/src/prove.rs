@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret;
-use stonekeep_config::{RepositoryConfig, file, reader::Whereabouts};
+use stonekeep_config::{Access, RepositoryConfig, file, reader::Whereabouts};
 use stonekeep_engine::{
     prove::{ProvePlan, ProveReport, lock, put_lock_proof},
     repository::{Repository, RepositoryError},
@@ -25,7 +25,7 @@ pub(crate) fn run(session: &Session<'_>, args: &ProveArgs) -> Result<ExitCode, F
         return Err(Failure::NoBucket);
     };
     let report_key = args.report_key.as_deref().map(|path| {
-        let secret = file::read_secret(path, session.environment)?;
+        let secret = file::read_key(path, session.environment)?;
         let signer = Signer::from_openssh(secret.expose_secret());
         signer.map_err(|source| Failure::ReportKey {
             path: path.to_owned(),
@@ -33,9 +33,7 @@ pub(crate) fn run(session: &Session<'_>, args: &ProveArgs) -> Result<ExitCode, F
         })
     });
     let report_key = report_key.transpose()?;
-    if let Some(path) = &args.credentials_file {
-        file::open_private(path, session.environment)?;
-    }
+    let access = repository.access(args.credentials_file.as_deref(), session.environment)?;
     let report = session.block_on(async |context, _| {
         // A bucket can be tried before there is a repository in it.
         let credentials = args.credentials_file.as_deref();
@@ -50,7 +48,7 @@ pub(crate) fn run(session: &Session<'_>, args: &ProveArgs) -> Result<ExitCode, F
             Err(Failure::NoOwner) => None,
             Err(failure) => return Err(failure),
         };
-        let plan = plan(repository, known.as_ref(), args, session).await?;
+        let plan = plan(repository, known.as_ref(), &access).await?;
         let failed = |source| Failure::Prove(Box::new(source));
         let mut report = lock(&plan, &context).await.map_err(failed)?;
         if let (Some(key), Some(known)) = (&report_key, &known) {
@@ -66,22 +64,17 @@ pub(crate) fn run(session: &Session<'_>, args: &ProveArgs) -> Result<ExitCode, F
 async fn plan(
     repository: &RepositoryConfig,
     known: Option<&Repository>,
-    args: &ProveArgs,
-    session: &Session<'_>,
+    access: &Access,
 ) -> Result<ProvePlan, Failure> {
-    let credentials = match &args.credentials_file {
-        Some(path) => Some(path.as_path()),
-        None => repository.credentials_file(session.environment)?,
-    };
     // What the lock is worth is asked with locks that are named, whoever names a backup's.
     let named = |options: S3Options| S3Options { lock_by: LockBy::PerObject, ..options };
-    let mut all = vec![named(options::s3(repository, credentials))];
-    all.extend(options::s3_of_tiers(repository, credentials).map(|(_, options)| named(options)));
+    let mut all = vec![named(options::s3(repository, access))];
+    all.extend(options::s3_of_tiers(repository, access).map(|(_, options)| named(options)));
     // With a bucket of the command line, it is the genesis that names those of tiers.
     let opened = known.into_iter().flat_map(|known| known.stores.all());
     all.extend(opened.map(|store| {
         let bucket = store.bucket().clone();
-        named(S3Options { bucket, ..options::s3(repository, credentials) })
+        named(S3Options { bucket, ..options::s3(repository, access) })
     }));
     let mut stores: Vec<Arc<dyn ProbeStore>> = Vec::new();
     for options in all {

@@ -2,9 +2,8 @@
 
 use std::{fs, path::PathBuf, process::ExitCode};
 
-use chrono::{DateTime, Utc};
 use serde::Serialize;
-use stonekeep_config::{DaemonConfig, file};
+use stonekeep_config::DaemonConfig;
 use stonekeep_engine::rotate::{RotatePlan, RotateReport, known, rotate};
 use stonekeep_process::output;
 
@@ -40,15 +39,13 @@ pub(crate) fn run(session: &Session<'_>, args: &RotateArgs) -> Result<ExitCode, 
         accept_configuration: args.accept_configuration,
         owner: trust,
     };
-    if let Some(path) = &args.credentials_file {
-        file::open_private(path, session.environment)?;
-    }
+    let access = repository.access_of(args.credentials_file.as_deref(), session.environment)?;
     let directory = beside(args.out.as_deref(), &args.daemon_config);
     let unwritable = |source| Failure::Write { path: directory.to_owned(), source };
     let directory = fs::canonicalize(directory).map_err(unwritable)?;
     let (rotated, file) = session.block_on(async |context, _| {
         let failed = |source| Failure::Rotate(Box::new(source));
-        let buckets = open_buckets(repository, args.credentials_file.as_deref()).await?;
+        let buckets = open_buckets(repository, &access).await?;
         let known = known(&buckets, &plan.owner, &context).await.map_err(failed)?;
         let n = known.genesis.n + 1;
         let copy = directory.join(format!("{}.genesis-{n}", repository.name));
@@ -78,10 +75,4 @@ fn lines(document: &Document) -> Vec<String> {
             .to_owned(),
     );
     lines
-}
-
-/// Reads an instant: RFC 3339, as in `2026-11-21T10:15:00Z`.
-pub(crate) fn instant(text: &str) -> Result<DateTime<Utc>, String> {
-    let parsed = DateTime::parse_from_rfc3339(text);
-    parsed.map(|at| at.to_utc()).map_err(|_| "give a time like 2026-11-21T10:15:00Z".to_owned())
 }

@@ -1,7 +1,8 @@
 //! `--target`: the database to restore into.
 
 use stonekeep_config::{
-    DatabaseUrl, Environment, file,
+    DatabaseUrl, Environment,
+    database::TlsGiven,
     password::{self, Login},
     url::TlsParameters,
 };
@@ -15,9 +16,6 @@ use crate::failure::Failure;
 pub(crate) fn parse(url: &str, environment: &Environment) -> Result<ConnectOptions, Failure> {
     let url: DatabaseUrl = url.parse().map_err(Failure::TargetUrl)?;
     let (url, tls) = url.take_tls().map_err(Failure::TargetUrl)?;
-    if let Some(path) = &tls.client_key_file {
-        file::open_private(path, environment)?;
-    }
     let connect =
         ConnectOptions::parse(url.as_str()).map_err(|source| Failure::Target(Box::new(source)))?;
     let login = Login {
@@ -28,6 +26,8 @@ pub(crate) fn parse(url: &str, environment: &Environment) -> Result<ConnectOptio
     };
     let password = password::find(login, None, environment)?;
     let TlsParameters { mode, ca_file, client_cert_file, client_key_file } = tls;
-    let tls = options::tls(&connect.host, mode, ca_file, client_cert_file, client_key_file);
+    let files = [&ca_file, &client_cert_file, &client_key_file].map(Option::as_deref);
+    let given = TlsGiven::of(files, environment)?;
+    let tls = options::tls(&connect.host, mode, given).map_err(Failure::Memory)?;
     Ok(connect.with_password(password).with_tls(tls))
 }

@@ -25,8 +25,16 @@ want pgbouncer /usr/sbin/pgbouncer
 want patchelf /usr/bin/patchelf
 want chromium /usr/bin/chromium
 want fonts-dejavu-core /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
+# For the image of the Containerfile.
+want debootstrap /usr/sbin/debootstrap
+# systemd-analyze and systemd-notify; nothing here runs systemd itself.
+want systemd /usr/bin/systemd-analyze
+want dpkg-dev /usr/bin/dpkg-shlibdeps
+want lintian /usr/bin/lintian
+want mandoc /usr/bin/mandoc
 # For moto; Debian's Python comes without.
 /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv)
+/usr/bin/python3 -c 'import seccomp' 2>/dev/null || need+=(python3-seccomp)
 # Of Prometheus the checker of its rules alone: the package would start a server.
 promtool=$(command -v promtool || true)
 [ ${#need[@]} -gt 0 ] || [ -z "$promtool" ] || exit 0

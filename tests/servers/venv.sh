@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The Python programs of an S3 emulator, every version pinned.
+# Python programs for tests, every version pinned.
 #   venv.sh NAME    installs what NAME.txt beside this script lists, once, and prints where it is: below STONEKEEP_TEST_CACHE, or
 #                   target/servers
 set -euo pipefail
-name=${1:?moto or ministack} here=$(realpath "$(dirname "$0")")
+name=${1:?moto, ministack, smtp or manifests} here=$(realpath "$(dirname "$0")")
 kept=${STONEKEEP_TEST_CACHE:-$(realpath "$here/../..")/target/servers}/$name
 if ! cmp -s "$here/$name.txt" "$kept/installed.txt"; then
   rm -rf "$kept"

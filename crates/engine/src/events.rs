@@ -36,6 +36,20 @@ pub enum Phase {
     Comparing,
 }
 
+/// How bad it is, or how much in detail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Something was not done.
+    Error,
+    /// Somebody must see it.
+    Warn,
+    /// What happens.
+    Info,
+    /// More than anyone reads every day.
+    Debug,
+}
+
 /// Something that happened. Sizes are bytes; names of tables appear here and nowhere in the bucket, rows and secrets never.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -138,6 +152,25 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Returns how bad it is.
+    #[must_use]
+    pub const fn level(&self) -> Level {
+        match self {
+            Self::RepositoryFailed { .. } | Self::Failed { .. } => Level::Error,
+            Self::Warning { .. } | Self::Retried { .. } | Self::Skipped { .. } => Level::Warn,
+            Self::Phase { .. }
+            | Self::Progress { .. }
+            | Self::Committed { .. }
+            | Self::Done { .. } => Level::Info,
+            Self::TableStarted { .. }
+            | Self::TableDone { .. }
+            | Self::SegmentPut { .. }
+            | Self::SegmentReused { .. } => Level::Debug,
+        }
+    }
+}
+
 /// Who hears events. Called from any thread, must not block.
 pub trait Listener: std::fmt::Debug + Send + Sync {
     /// Takes note of an event.
@@ -150,4 +183,82 @@ pub struct Silence;
 
 impl Listener for Silence {
     fn hear(&self, _event: &Event) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use chrono::{DateTime, Utc};
+    use stonekeep_format::lock::LockMode;
+
+    use super::*;
+
+    const DOCS: &str = include_str!("../../../docs/operations.md");
+
+    /// One of each variant; a new one does not compile without a place among them.
+    fn each() -> Vec<Event> {
+        let at: DateTime<Utc> = "2026-11-21T00:00:00Z".parse().expect("a date");
+        let text = || "x".to_owned();
+        let kind = SegmentKind::Rows;
+        let all = vec![
+            Event::Phase { phase: Phase::Copying, bytes_expected: Some(1), rows_expected: Some(1) },
+            Event::TableStarted { table: text() },
+            Event::Progress { bytes: 1, rows: 1 },
+            Event::TableDone { table: text(), rows: 1, bytes: 1 },
+            Event::SegmentPut {
+                kind,
+                plain_bytes: 1,
+                sealed_bytes: 1,
+                lock: Lock { mode: LockMode::Compliance, retain_until: at },
+            },
+            Event::SegmentReused { kind, plain_bytes: 1 },
+            Event::Retried { action: text(), reason: text() },
+            Event::Warning { message: text() },
+            Event::Committed {
+                repository: text(),
+                label: "bookings".parse().expect("a label"),
+                snapshot: SnapshotId::new(at, 1),
+                tier: text(),
+                promised_until: at,
+            },
+            Event::RepositoryFailed { repository: text(), message: text() },
+            Event::Done { message: text() },
+            Event::Failed { message: text() },
+            Event::Skipped { message: text() },
+        ];
+        let place = |event: &Event| match event {
+            Event::Phase { .. } => 0,
+            Event::TableStarted { .. } => 1,
+            Event::Progress { .. } => 2,
+            Event::TableDone { .. } => 3,
+            Event::SegmentPut { .. } => 4,
+            Event::SegmentReused { .. } => 5,
+            Event::Retried { .. } => 6,
+            Event::Warning { .. } => 7,
+            Event::Committed { .. } => 8,
+            Event::RepositoryFailed { .. } => 9,
+            Event::Done { .. } => 10,
+            Event::Failed { .. } => 11,
+            Event::Skipped { .. } => 12,
+        };
+        assert!(all.iter().map(place).eq(0..all.len()));
+        all
+    }
+
+    #[test]
+    fn the_docs_name_every_event_its_level_and_its_fields() {
+        for event in each() {
+            let said = serde_json::to_value(&event).expect("JSON");
+            let said = said.as_object().expect("an object");
+            let name = said["event"].as_str().expect("a name");
+            let row = DOCS.lines().find(|line| line.starts_with(&format!("| `{name}` | ")));
+            let cells: Vec<&str> = row.unwrap_or_else(|| panic!("{name}")).split(" | ").collect();
+            let level = serde_json::to_value(event.level()).expect("JSON");
+            assert_eq!(cells[1], level, "{name}");
+            let fields: BTreeSet<&str> = cells[2].split('`').skip(1).step_by(2).collect();
+            let own = said.keys().map(String::as_str).filter(|field| *field != "event");
+            assert_eq!(fields, own.collect(), "{name}");
+        }
+    }
 }

@@ -69,7 +69,7 @@ impl Bucket {
             region: "us-east-1".to_owned(),
             endpoint: Some(variable(&format!("STONEKEEP_TEST_{}_ENDPOINT", self.server))),
             path_style: true,
-            ca_file: None,
+            authorities: None,
             lock_by: LockBy::PerObject,
             credentials: S3Credentials::Static {
                 access_key_id: key.to_owned(),

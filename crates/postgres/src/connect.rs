@@ -1,6 +1,6 @@
 //! One connection to one PostgreSQL server, and the same address for its own client programs.
 
-use std::{fmt, ops::Deref, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{ffi::OsString, fmt, ops::Deref, str::FromStr, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use stonekeep_format::ErrorKind;
@@ -8,12 +8,27 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Config, NoTls, config::Host, config::SslMode, error::SqlState};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::tls::{self, TlsError};
+use crate::{
+    pem::Pem,
+    tls::{self, TlsError},
+};
 
 /// How long a server may take to answer (10 s).
 const CONNECT_DURATION_MAX: Duration = Duration::from_secs(10);
 /// When an idle connection is first probed (60 s): below the idle limits of common firewalls and NAT gateways (350 s on AWS).
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+/// What a child gets of our environment: where programs and libraries are, and settings of the host for TLS and time.
+const HANDED_ON: &[&str] = &[
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "HOME",
+    "TMPDIR",
+    "TZ",
+    "OPENSSL_CONF",
+    "OPENSSL_MODULES",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
 const APPLICATION_NAME: &str = "stonekeep";
 
 /// How a connection is protected.
@@ -33,12 +48,12 @@ pub enum TlsMode {
 pub struct TlsOptions {
     /// How far.
     pub mode: TlsMode,
-    /// Certificates of the authorities that are believed, PEM.
-    pub ca_file: Option<PathBuf>,
-    /// Our certificate, PEM.
-    pub client_cert_file: Option<PathBuf>,
-    /// Its private key, PEM.
-    pub client_key_file: Option<PathBuf>,
+    /// Certificates of the authorities that are believed.
+    pub authorities: Option<Pem>,
+    /// Our certificate.
+    pub client_cert: Option<Pem>,
+    /// Its private key.
+    pub client_key: Option<Pem>,
 }
 
 /// The address of a database, and how to log in.
@@ -233,32 +248,22 @@ impl ConnectOptions {
     }
 
     /// Gives a child process the environment from which libpq makes the same connection. It holds the password, which so
-    /// never is in an argument. Every variable of libpq that could lead elsewhere is removed.
+    /// never is in an argument, and of our own environment only what is in [`HANDED_ON`]: neither a variable of libpq that leads
+    /// elsewhere nor a secret that is none of the child's business.
     pub fn set_child_env(&self, child: &mut tokio::process::Command) {
-        for name in [
-            "PGSERVICE",
-            "PGSERVICEFILE",
-            "PGHOSTADDR",
-            "PGOPTIONS",
-            "PGPASSWORD",
-            "PGSSLROOTCERT",
-            "PGSSLCERT",
-            "PGSSLKEY",
-            "PGCLIENTENCODING",
-        ] {
-            child.env_remove(name);
-        }
+        let is_handed_on = |name: &OsString| HANDED_ON.iter().any(|known| name == *known);
+        child.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_handed_on(name)));
         let mode = match self.tls.mode {
             TlsMode::Disable => "disable",
-            TlsMode::Require if self.tls.ca_file.is_some() => "verify-ca",
+            TlsMode::Require if self.tls.authorities.is_some() => "verify-ca",
             TlsMode::Require => "require",
             TlsMode::VerifyFull => "verify-full",
         };
         let system_roots = (self.tls.mode == TlsMode::VerifyFull).then(tls::system_roots_file);
         let files = [
-            ("PGSSLROOTCERT", self.tls.ca_file.clone().or(system_roots)),
-            ("PGSSLCERT", self.tls.client_cert_file.clone()),
-            ("PGSSLKEY", self.tls.client_key_file.clone()),
+            ("PGSSLROOTCERT", self.tls.authorities.as_ref().map(Pem::child_path).or(system_roots)),
+            ("PGSSLCERT", self.tls.client_cert.as_ref().map(Pem::child_path)),
+            ("PGSSLKEY", self.tls.client_key.as_ref().map(Pem::child_path)),
         ];
         child
             .env("PGHOST", &self.host)

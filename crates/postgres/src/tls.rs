@@ -1,9 +1,6 @@
 //! rustls for PostgreSQL: which certificates are believed.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
@@ -12,7 +9,10 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 
-use crate::connect::{TlsMode, TlsOptions};
+use crate::{
+    connect::{TlsMode, TlsOptions},
+    pem::Pem,
+};
 
 /// Where Debian keeps the system's roots in one file, for libpq in a child process.
 const SYSTEM_ROOTS_FILE: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -51,12 +51,12 @@ pub(crate) fn client_config(options: &TlsOptions) -> Result<Arc<ClientConfig>, T
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?;
-    let builder = if options.mode == TlsMode::Require && options.ca_file.is_none() {
+    let builder = if options.mode == TlsMode::Require && options.authorities.is_none() {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
     } else {
-        builder.with_root_certificates(roots(options.ca_file.as_deref())?)
+        builder.with_root_certificates(roots(options.authorities.as_ref())?)
     };
-    let config = match (&options.client_cert_file, &options.client_key_file) {
+    let config = match (&options.client_cert, &options.client_key) {
         (None, None) => builder.with_no_client_auth(),
         (Some(cert), Some(key)) => {
             builder.with_client_auth_cert(certificates(cert)?, private_key(key)?)?
@@ -66,11 +66,11 @@ pub(crate) fn client_config(options: &TlsOptions) -> Result<Arc<ClientConfig>, T
     Ok(Arc::new(config))
 }
 
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
+fn roots(authorities: Option<&Pem>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    match ca_file {
-        Some(path) => {
-            certificates(path)?.into_iter().try_for_each(|certificate| roots.add(certificate))?;
+    match authorities {
+        Some(pem) => {
+            certificates(pem)?.into_iter().try_for_each(|certificate| roots.add(certificate))?;
         }
         None => {
             let _counts =
@@ -80,14 +80,20 @@ fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, TlsError> {
     if roots.is_empty() { Err(TlsError::NoRoots) } else { Ok(roots) }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let failed = |source| TlsError::File { path: path.to_owned(), source };
-    CertificateDer::pem_file_iter(path).map_err(failed)?.collect::<Result<_, _>>().map_err(failed)
+fn certificates(pem: &Pem) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates = match pem.as_text() {
+        Some(text) => CertificateDer::pem_slice_iter(text.as_bytes()).collect(),
+        None => CertificateDer::pem_file_iter(pem.name()).and_then(Iterator::collect),
+    };
+    certificates.map_err(|source| TlsError::File { path: pem.name().to_owned(), source })
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path)
-        .map_err(|source| TlsError::File { path: path.to_owned(), source })
+fn private_key(pem: &Pem) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let key = match pem.as_text() {
+        Some(text) => PrivateKeyDer::from_pem_slice(text.as_bytes()),
+        None => PrivateKeyDer::from_pem_file(pem.name()),
+    };
+    key.map_err(|source| TlsError::File { path: pem.name().to_owned(), source })
 }
 
 /// Believes any certificate, as libpq's `require` does: the line is encrypted, the other end is not proven.

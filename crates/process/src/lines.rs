@@ -8,37 +8,8 @@ use std::{
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use stonekeep_engine::events::Event;
+pub use stonekeep_engine::events::Level;
 use stonekeep_format::ids::Label;
-
-/// How bad it is, or how much in detail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Something was not done.
-    Error,
-    /// Somebody must see it.
-    Warn,
-    /// What happens.
-    Info,
-    /// More than anyone reads every day.
-    Debug,
-}
-
-impl Level {
-    /// Returns the level of one of the engine's events.
-    #[must_use]
-    pub const fn of(event: &Event) -> Self {
-        match event {
-            Event::RepositoryFailed { .. } | Event::Failed { .. } => Self::Error,
-            Event::Warning { .. } | Event::Retried { .. } => Self::Warn,
-            Event::TableStarted { .. }
-            | Event::TableDone { .. }
-            | Event::SegmentPut { .. }
-            | Event::SegmentReused { .. } => Self::Debug,
-            _ => Self::Info,
-        }
-    }
-}
 
 /// What a line is about, as far as the event does not say it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -180,7 +151,7 @@ mod tests {
         let label: Label = "bookings".parse().expect("a label");
         let event = Event::Progress { bytes: 1, rows: 2 };
         let at = "2026-11-21T00:00:00Z".parse().expect("a date");
-        let said = |event, about| line(at, Level::of(event), about, event).expect("JSON");
+        let said = |event: &Event, about| line(at, event.level(), about, event).expect("JSON");
         let about = About { label: Some(&label), repository: Some("vault") };
         assert_eq!(
             said(&event, About { repository: None, ..about }),

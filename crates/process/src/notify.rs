@@ -1,11 +1,13 @@
-//! Telling somebody over HTTP: that all is well, or what is not.
+//! Telling somebody over HTTP, or by mail ([`Mailer`]): that all is well, or what is not.
 //!
 //! The URL is a secret, for whoever knows it can say the same: it stands in a file, and in no error. Answers are not read, and
 //! redirects not followed. A notice that does not arrive is somebody's else to notice: that is what a dead man's switch is for.
 
-use std::{fmt, time::Duration};
+mod mail;
+mod retry;
 
-use backon::{ExponentialBuilder, Retryable as _};
+use std::fmt;
+
 use reqwest::{
     Client, Method, StatusCode, Url,
     header::{CONTENT_TYPE, HeaderValue},
@@ -14,12 +16,8 @@ use reqwest::{
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 
-/// How long one try may take (10 s): a service that is slower is down.
-const TRY_MAX: Duration = Duration::from_secs(10);
-/// How often it is tried again (2 times): what does not work in half a minute is not for us to repair.
-const RETRIES: usize = 2;
-/// The first pause before it is (1 s).
-const PAUSE: Duration = Duration::from_secs(1);
+pub use self::mail::{MailError, Mailer};
+use self::retry::{TRY_MAX, retry};
 
 /// Somebody who is told.
 #[derive(Clone)]
@@ -79,7 +77,7 @@ impl Notifier {
     /// [`NotifyError`]: the URL cannot be used.
     pub fn new(url: &SecretString) -> Result<Self, NotifyError> {
         let url: Url = url.expose_secret().trim().parse().map_err(|_| NotifyError::Url)?;
-        let is_loopback = is_loopback(&url);
+        let is_loopback = is_loopback(url.host_str().unwrap_or_default());
         match url.scheme() {
             "https" => {}
             "http" if is_loopback => {}
@@ -110,9 +108,7 @@ impl Notifier {
     }
 
     async fn send(&self, method: Method, body: Option<Vec<u8>>) -> Result<(), NotifyError> {
-        let once = || self.send_once(method.clone(), body.clone());
-        let pauses = ExponentialBuilder::new().with_min_delay(PAUSE).with_max_times(RETRIES);
-        once.retry(pauses).when(NotifyError::is_passing).await
+        retry(|| self.send_once(method.clone(), body.clone()), NotifyError::is_passing).await
     }
 
     async fn send_once(&self, method: Method, body: Option<Vec<u8>>) -> Result<(), NotifyError> {
@@ -127,8 +123,8 @@ impl Notifier {
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
     let is_loopback_ip = host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
     is_loopback_ip || host == "localhost"
 }

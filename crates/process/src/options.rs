@@ -1,14 +1,21 @@
 //! From the configuration to what the store and the PostgreSQL side take.
 
-use std::path::{Path, PathBuf};
+use std::io;
 
-use stonekeep_config::{RepositoryConfig, RepositoryTier, TlsMode};
-use stonekeep_postgres::connect::{self, TlsOptions};
-use stonekeep_store::{S3Credentials, S3Options};
+use secrecy::ExposeSecret;
+use stonekeep_config::{
+    Access, Given, RepositoryConfig, RepositoryTier, TlsMode, database::TlsGiven,
+};
+use stonekeep_postgres::{
+    connect::{self, TlsOptions},
+    pem::Pem,
+};
+use stonekeep_store::{Authorities, S3Credentials, S3Options};
 
-/// Says how to reach `repository`, with the access key in `credentials_file` or else by the AWS chain.
+/// Says how to reach `repository`, with the access key in `access` or else by the AWS chain.
 #[must_use]
-pub fn s3(repository: &RepositoryConfig, credentials_file: Option<&Path>) -> S3Options {
+pub fn s3(repository: &RepositoryConfig, access: &Access) -> S3Options {
+    let profile = || "default".to_owned();
     S3Options {
         bucket: repository.bucket.clone(),
         lock_by: repository.lock_by,
@@ -16,38 +23,53 @@ pub fn s3(repository: &RepositoryConfig, credentials_file: Option<&Path>) -> S3O
         region: repository.region.clone(),
         endpoint: repository.endpoint.clone(),
         path_style: repository.path_style,
-        ca_file: repository.ca_file.clone(),
-        credentials: credentials_file.map_or(S3Credentials::Chain, |path| S3Credentials::File {
-            path: path.to_owned(),
-            profile: "default".to_owned(),
+        authorities: access.authorities.clone().map(|given| match given {
+            Given::File(path) => Authorities::File(path),
+            Given::Variable { path, text } => {
+                Authorities::Text { name: path, pem: text.expose_secret().to_owned() }
+            }
         }),
+        credentials: match access.credentials.clone() {
+            None => S3Credentials::Chain,
+            Some(Given::File(path)) => S3Credentials::File { path, profile: profile() },
+            Some(Given::Variable { text, .. }) => S3Credentials::Text { text, profile: profile() },
+        },
     }
 }
 
 /// Says the same of each tier's bucket, by the tier's name.
 pub fn s3_of_tiers(
     repository: &RepositoryConfig,
-    credentials_file: Option<&Path>,
+    access: &Access,
 ) -> impl Iterator<Item = (String, S3Options)> {
-    let whole = s3(repository, credentials_file);
+    let whole = s3(repository, access);
     repository.tiers.iter().map(move |RepositoryTier { name, bucket }| {
         (name.clone(), S3Options { bucket: bucket.clone(), ..whole.clone() })
     })
 }
 
 /// Says how the connection to `host` is protected; see [`TlsMode::for_host`] for what holds without a `mode`.
-#[must_use]
-pub fn tls(
-    host: &str,
-    mode: Option<TlsMode>,
-    ca_file: Option<PathBuf>,
-    client_cert_file: Option<PathBuf>,
-    client_key_file: Option<PathBuf>,
-) -> TlsOptions {
+///
+/// # Errors
+/// The operating system's: there is no memory for a certificate that is in no file.
+pub fn tls(host: &str, mode: Option<TlsMode>, given: TlsGiven) -> io::Result<TlsOptions> {
     let mode = match mode.unwrap_or_else(|| TlsMode::for_host(host)) {
         TlsMode::Disable => connect::TlsMode::Disable,
         TlsMode::Require => connect::TlsMode::Require,
         TlsMode::VerifyFull => connect::TlsMode::VerifyFull,
     };
-    TlsOptions { mode, ca_file, client_cert_file, client_key_file }
+    let TlsGiven { authorities, client_cert, client_key } = given;
+    Ok(TlsOptions {
+        mode,
+        authorities: authorities.map(pem).transpose()?,
+        client_cert: client_cert.map(pem).transpose()?,
+        client_key: client_key.map(pem).transpose()?,
+    })
+}
+
+fn pem(given: Given) -> io::Result<Pem> {
+    match given {
+        Given::File(path) => Ok(Pem::file(path)),
+        Given::Variable { path, text } => Pem::text(path, text),
+    }
 }

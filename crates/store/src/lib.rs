@@ -31,7 +31,7 @@ pub use listing::{KeyVersions, Verified, list_key, list_keys, oldest_verified};
 pub use memory::{MemoryStore, Right};
 pub use probe::{Attack, Canary, Planting, ProbeAnswer, ProbeStore, Reaction};
 pub use put::{PutReceipt, put_fresh, put_locked, see_locked};
-pub use s3::{S3Credentials, S3Options, S3Probe, S3Store};
+pub use s3::{Authorities, S3Credentials, S3Options, S3Probe, S3Store};
 pub use store::{
     AppendStore, BucketFacts, BucketLock, Created, DefaultRetention, DeleteMarker, LifecycleAction,
     LifecycleRule, ListCursor, ObjectHead, ObjectVersion, ProvisionStore, ReadStore, VersionPage,

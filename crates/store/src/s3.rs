@@ -49,11 +49,25 @@ pub struct S3Options {
     /// Whether the bucket goes into the path and not into the host name, as most servers other than AWS want it.
     pub path_style: bool,
     /// The authorities to trust (PEM) instead of the system's.
-    pub ca_file: Option<PathBuf>,
+    pub authorities: Option<Authorities>,
     /// Who names the locks: each PUT, or the bucket, whose default then holds.
     pub lock_by: LockBy,
     /// Who asks.
     pub credentials: S3Credentials,
+}
+
+/// Certificates (PEM) of authorities.
+#[derive(Debug, Clone)]
+pub enum Authorities {
+    /// In a file.
+    File(PathBuf),
+    /// As given.
+    Text {
+        /// What messages call it.
+        name: PathBuf,
+        /// The certificates.
+        pem: String,
+    },
 }
 
 /// Where the credential comes from.
@@ -66,6 +80,13 @@ pub enum S3Credentials {
         /// The file.
         path: PathBuf,
         /// The profile in it, usually `default`.
+        profile: String,
+    },
+    /// A profile of a text in that format.
+    Text {
+        /// The text.
+        text: SecretString,
+        /// The profile in it.
         profile: String,
     },
     /// As given.

@@ -78,7 +78,7 @@ impl Recorder {
             region: "eu-central-1".to_owned(),
             endpoint: Some(self.endpoint.clone()),
             path_style: true,
-            ca_file: None,
+            authorities: None,
             lock_by: LockBy::PerObject,
             credentials: S3Credentials::Static {
                 access_key_id: "KEY".to_owned(),

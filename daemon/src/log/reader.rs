@@ -67,7 +67,7 @@ impl Reader {
 
     fn say(&self, event: &Event) {
         if self.voice.is_json() {
-            return self.voice.write(Level::of(event), self.of.about(), event);
+            return self.voice.write(event.level(), self.of.about(), event);
         }
         if let Some((level, text)) = self.text(event) {
             print(level, format_args!("{}: {text}", self.of.name()));
@@ -86,7 +86,7 @@ impl Reader {
             Event::Warning { message } => message.clone(),
             _ => return Some((Level::Debug, format!("{event:?}"))),
         };
-        Some((Level::of(event), text))
+        Some((event.level(), text))
     }
 
     fn so_far(&self) -> String {

@@ -229,6 +229,7 @@ impl Host {
                 );
                 said.lock().expect("sound").push(line);
             }),
+            voice: Voice::Text,
             environment: Environment::default(),
         };
         let path = self.path();

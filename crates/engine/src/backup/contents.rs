@@ -33,8 +33,7 @@ pub(super) async fn complete(
 ) -> Result<Contents, BackupError> {
     check_complete(&copied)?;
     let failed = |source| BackupError::Source { label: plan.label.clone(), source };
-    let work_dir = std::env::temp_dir().join(format!("stonekeepd-{}", run.id()));
-    source::check_readable(source, &copied.dump.info, &copied.dump.archive, work_dir)
+    source::check_readable(source, &copied.dump.info, &copied.dump.archive)
         .await
         .map_err(failed)?;
     store_lists(plan, run, &mut copied).await?;

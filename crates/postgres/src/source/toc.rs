@@ -4,14 +4,13 @@ use std::{io::BufReader, process::Stdio, time::Duration};
 
 use stonekeep_format::archive::{Archive, ArchiveError};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::{Child, Command},
     task::JoinHandle,
 };
 use tokio_util::io::SyncIoBridge;
 
 use super::{DumpError, SourceInfo, SourceOptions};
-use crate::load::ArchiveDir;
 
 /// How long pg_dump may take for its table of contents (30 min): 20 000 tables take some seconds.
 const TOC_DURATION_MAX: Duration = Duration::from_secs(1800);
@@ -20,6 +19,8 @@ const STDERR_DURATION_MAX: Duration = Duration::from_secs(10);
 /// The longest stderr that is kept (64 KiB), and the longest output of pg_dumpall (64 MiB).
 const STDERR_BYTES_MAX: u64 = 64 << 10;
 const GLOBALS_BYTES_MAX: u64 = 64 << 20;
+/// What tar is made of, in bytes.
+const TAR_BLOCK: usize = 512;
 
 /// pg_dump's table of contents and what it warned of.
 #[derive(Debug)]
@@ -169,25 +170,53 @@ fn lines(said: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// Has `pg_restore --list` read the directory form of `archive`: what it cannot read must not become a snapshot.
+/// Has `pg_restore --list` read the `toc.dat` of `archive`: what it cannot read must not become a snapshot.
+///
+/// It comes as the only member of a tar archive on pg_restore's standard input: pg_dump writes the same `toc.dat` into a
+/// directory and into a tar archive. So this needs no place to write.
 ///
 /// # Errors
-/// [`DumpError`] if the table of contents cannot be written, or pg_restore does not read it.
+/// [`DumpError`] if pg_restore does not read it.
 pub async fn check_readable(
     options: &SourceOptions,
     info: &SourceInfo,
     archive: &Archive,
-    dir: std::path::PathBuf,
 ) -> Result<(), DumpError> {
-    let spawn_failed = |source| DumpError::Spawn { tool: "pg_restore", source };
-    let dir = ArchiveDir::create(dir, archive)
-        .map_err(|error| spawn_failed(std::io::Error::other(error)))?;
+    let failed = |source| DumpError::Spawn { tool: "pg_restore", source };
+    let contents = in_tar(archive)?;
     let mut command = tool(options, info, "pg_restore")?;
-    command.args(["--format=directory", "--list"]).arg(dir.path());
-    let output = command.output().await.map_err(spawn_failed)?;
+    command.args(["--format=tar", "--list"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = spawn(command, "pg_restore")?;
+    let stdin = child.stdin.take();
+    let writing = tokio::spawn(async move {
+        // What it does not take, it tells by its exit code.
+        if let Some(mut stdin) = stdin {
+            drop(stdin.write_all(&contents).await);
+        }
+    });
+    let output = tokio::time::timeout(TOC_DURATION_MAX, child.wait_with_output())
+        .await
+        .map_err(|_| DumpError::Silent)?;
+    writing.abort();
+    let output = output.map_err(failed)?;
     if output.status.success() {
         return Ok(());
     }
     let stderr = lines(&output.stderr).join("; ");
     Err(DumpError::Child { tool: "pg_restore", status: output.status.to_string(), stderr })
+}
+
+/// A tar archive: a header, the member, zeros to the end of its block, two blocks of zeros.
+fn in_tar(archive: &Archive) -> Result<Vec<u8>, DumpError> {
+    let mut tar = vec![0; TAR_BLOCK];
+    archive.write_directory(&mut tar).map_err(DumpError::Archive)?;
+    let mut header = tar::Header::new_ustar();
+    let named = header.set_path("toc.dat");
+    named.map_err(|source| DumpError::Spawn { tool: "pg_restore", source })?;
+    header.set_size((tar.len() - TAR_BLOCK) as u64);
+    header.set_mode(0o600);
+    header.set_cksum();
+    tar[..TAR_BLOCK].copy_from_slice(header.as_bytes());
+    tar.resize(tar.len().next_multiple_of(TAR_BLOCK) + 2 * TAR_BLOCK, 0);
+    Ok(tar)
 }

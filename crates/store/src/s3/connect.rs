@@ -35,7 +35,7 @@ use rustls::{
 use secrecy::ExposeSecret;
 use stonekeep_format::Clock;
 
-use super::{S3Credentials, S3Options};
+use super::{Authorities, S3Credentials, S3Options};
 use crate::OptionsError;
 
 /// How long a connection may take to be made: several times the slowest handshake across the world.
@@ -108,11 +108,12 @@ pub(super) async fn credentials(
             read("credentials_file", path)?;
             let files =
                 EnvConfigFiles::builder().with_file(EnvConfigFileKind::Credentials, path).build();
-            let provider = ProfileFileCredentialsProvider::builder()
-                .profile_files(files)
-                .profile_name(profile.as_str())
-                .build();
-            SharedCredentialsProvider::new(provider)
+            of_profile(files, profile)
+        }
+        S3Credentials::Text { text, profile } => {
+            let kind = EnvConfigFileKind::Credentials;
+            let files = EnvConfigFiles::builder().with_contents(kind, text.expose_secret()).build();
+            of_profile(files, profile)
         }
         S3Credentials::Static { access_key_id, secret_access_key, session_token } => {
             let token = session_token.as_ref().map(|token| token.expose_secret().to_owned());
@@ -121,6 +122,11 @@ pub(super) async fn credentials(
             SharedCredentialsProvider::new(credentials)
         }
     })
+}
+
+fn of_profile(files: EnvConfigFiles, profile: &str) -> SharedCredentialsProvider {
+    let provider = ProfileFileCredentialsProvider::builder();
+    SharedCredentialsProvider::new(provider.profile_files(files).profile_name(profile).build())
 }
 
 fn http_client(options: &S3Options) -> Result<SharedHttpClient, OptionsError> {
@@ -147,7 +153,7 @@ impl Way {
     fn of(options: &S3Options) -> Result<Self, OptionsError> {
         let is_plain = |endpoint: &String| endpoint.to_lowercase().starts_with("http:");
         let loopback = options.endpoint.as_ref().is_some_and(is_plain);
-        Ok(Self { trust: trust_store(options.ca_file.as_deref())?, loopback })
+        Ok(Self { trust: trust_store(options.authorities.as_ref())?, loopback })
     }
 
     /// As the SDK's own, but for whom it trusts and which way it goes: a proxy of the environment is taken for https (where it
@@ -171,11 +177,14 @@ impl Way {
 }
 
 /// With a `ca_file`, its authorities are the only ones trusted: who runs his own does not need the world's.
-fn trust_store(ca_file: Option<&Path>) -> Result<TrustStore, OptionsError> {
-    let Some(path) = ca_file else { return Ok(TrustStore::default()) };
-    let pem = read("ca_file", path)?;
+fn trust_store(authorities: Option<&Authorities>) -> Result<TrustStore, OptionsError> {
+    let (path, pem) = match authorities {
+        None => return Ok(TrustStore::default()),
+        Some(Authorities::File(path)) => (path, read("ca_file", path)?),
+        Some(Authorities::Text { name, pem }) => (name, pem.clone().into_bytes()),
+    };
     // The SDK panics on a certificate that cannot be parsed, so each is tried here first.
-    let unusable = || OptionsError::CaFile { path: path.to_owned() };
+    let unusable = || OptionsError::CaFile { path: path.clone() };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         let certificate = certificate.map_err(|_| unusable())?;
@@ -219,9 +228,9 @@ mod tests {
     fn a_ca_file_without_certificates_is_refused() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
-        let refused = trust_store(Some(file.path()));
+        let refused = trust_store(Some(&Authorities::File(file.path().to_owned())));
         assert!(matches!(refused, Err(OptionsError::CaFile { .. })), "{refused:?}");
-        let missing = trust_store(Some(Path::new("/nowhere/ca.pem")));
+        let missing = trust_store(Some(&Authorities::File("/nowhere/ca.pem".into())));
         assert!(matches!(missing, Err(OptionsError::File { option: "ca_file", .. })));
     }
 

@@ -79,7 +79,7 @@ impl OnServer {
             region: "us-east-1".to_owned(),
             endpoint: Some(self.endpoint.clone()),
             path_style: true,
-            ca_file: None,
+            authorities: None,
             lock_by: LockBy::PerObject,
             credentials: S3Credentials::Static {
                 access_key_id: account.key.clone(),
