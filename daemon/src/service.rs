@@ -488,7 +488,10 @@ impl Job {
         if self.unfinished.is_some() {
             self.agenda.fail(now);
             let tries = attempt.map_or(0, |attempt| attempt.tries);
-            return self.agenda.due_at().map(|retry_at| ServiceEvent::RetryScheduled { retry_at, tries });
+            return self
+                .agenda
+                .due_at()
+                .map(|retry_at| ServiceEvent::RetryScheduled { retry_at, tries });
         }
         let slot_at = attempt.map_or(now, |attempt| attempt.slot);
         self.agenda.finish(now).then_some(ServiceEvent::SlotsPassed { slot_at })
