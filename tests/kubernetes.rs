@@ -225,6 +225,24 @@ fn the_command_lines_are_those_of_the_programs_and_the_drill_is_suspended() {
 }
 
 #[test]
+fn every_package_gets_into_the_image_that_is_built_and_no_secret_does() {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
+    let metadata: Value = serde_json::from_str(&must(cargo.current_dir(root()))).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let top = metadata["workspace_root"].as_str().expect("a path");
+    let ignored = fs::read_to_string(root().join(".containerignore")).expect("there");
+    let lines: Vec<&str> = ignored.lines().collect();
+    assert_eq!(lines[1], "*", "nothing is taken that is not named");
+    for package in packages {
+        let manifest = package["manifest_path"].as_str().expect("a path");
+        let folder = manifest.strip_prefix(top).and_then(|path| path.split('/').nth(1));
+        let folder = format!("!{}", folder.expect("below the root"));
+        assert!(lines.contains(&folder.as_str()), "{folder}");
+    }
+}
+
+#[test]
 fn the_last_stage_of_the_containerfile_makes_an_image_that_runs_without_root() {
     if !is_slow() {
         return;

@@ -33,6 +33,7 @@ mod rotate;
 mod round_trip;
 mod secrets;
 mod servers_of_databases;
+mod service;
 mod standby;
 mod status;
 mod supervisor;

@@ -176,7 +176,7 @@ fn mail(
     environment: &Environment,
 ) -> Result<Option<(Mailer, String)>, Failure> {
     let Some(mail) = &notify.mail else { return Ok(None) };
-    let (password, authorities) = (mail.password(environment)?, mail.authorities()?);
+    let (password, authorities) = (mail.password(environment)?, mail.authorities(environment)?);
     let mailer = Mailer::new(mail, password.as_ref(), authorities.as_deref());
     mailer.map(|mailer| Some((mailer, described(mail)))).map_err(Failure::Mail)
 }
