@@ -392,7 +392,7 @@ impl Service {
             }
         }
         self.notices.finish(NOTICES_DURATION_MAX).await;
-        self.say(None, &ServiceEvent::Stopped);
+        (self.surroundings.say)(None, &ServiceEvent::Stopped);
     }
 
     fn pasts(&self) -> Pasts {
