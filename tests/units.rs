@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    harness::{Database, Installation, must, run, said, script},
+    harness::{Database, Installation, User, must, run, said, script},
     supervisor::{Notice, Supervised},
 };
 
@@ -163,18 +163,42 @@ fn confined(unit: &str, dir: &Path, command: &Command) -> Command {
     confined
 }
 
+/// Has the daemon's secrets handed over as systemd does it, by `LoadCredential=stonekeep:DIRECTORY`, and takes them from
+/// everywhere else. Returns where they are.
+fn hand_over(installation: &Installation) -> PathBuf {
+    let directory = installation.path("credentials");
+    fs::create_dir(&directory).expect("created");
+    let (id, secret) = User::Writer.keys();
+    let key = format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = {secret}\n");
+    fs::write(directory.join("stonekeep_s3"), key).expect("written");
+    let signer = installation.path("signer");
+    fs::rename(&signer, directory.join("stonekeep_signer")).expect("moved");
+    for name in ["stonekeep_s3", "stonekeep_signer"] {
+        let mode = fs::Permissions::from_mode(0o440);
+        fs::set_permissions(directory.join(name), mode).expect("set");
+    }
+    installation.configure(|text| {
+        let place = format!("path_style = true\ncredentials_file = {:?}\n", "credential:s3");
+        text.replace(&signer.display().to_string(), "credential:signer")
+            .replace("path_style = true\n", &place)
+    });
+    directory
+}
+
 #[test]
 fn what_the_daemon_does_needs_no_more_than_its_units_let_it() {
     let source = Database::create("confined", "CREATE TABLE t AS SELECT generate_series(1, 9999)");
     let installation = Installation::create(&source);
-    let dir = installation.path("");
+    let (dir, credentials) = (installation.path(""), hand_over(&installation));
     for (unit, args) in [
         ("stonekeepd.service", &["check"][..]),
         ("stonekeepd-backup@.service", &["backup", "bookings"]),
         ("stonekeepd-prove.service", &["prove"]),
     ] {
-        let mut command = confined(unit, &dir, &installation.daemon(args));
-        let output = run(&mut command);
+        let mut command = installation.daemon(args);
+        command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+        command.env("CREDENTIALS_DIRECTORY", &credentials);
+        let output = run(&mut confined(unit, &dir, &command));
         assert!(output.status.success(), "{unit}: {}", said(&output));
     }
     let watched = installation.reader(&["watch"]);

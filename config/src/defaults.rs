@@ -6,6 +6,8 @@ use std::{path::PathBuf, time::Duration};
 pub const DAEMON_FILE: &str = "/etc/stonekeep/stonekeepd.toml";
 /// Where `stonekeep` looks for its configuration.
 pub const READER_FILE: &str = "/etc/stonekeep/stonekeep.toml";
+/// Where the units take their credentials from, by `LoadCredential=`.
+pub const CREDENTIALS_DIR: &str = "/etc/stonekeep/credentials";
 /// Where the daemon keeps what it may not read back from the bucket: systemd's `StateDirectory=stonekeep`.
 pub const STATE_DIR: &str = "/var/lib/stonekeep";
 /// Plaintext and ciphertext in memory at the same time, in bytes (160 MiB): four workers with one 16 MiB slice each, sealed

@@ -2,8 +2,12 @@
 //!
 //! `env:NAME` in the place of a path is the text of an environment variable, for platforms that have nothing else. What has
 //! several lines may stand there in one, with `\n` for each line's end: some dashboards make that of what is pasted into them.
+//!
+//! `credential:NAME` in the place of a path is a file that systemd hands over, by
+//! `LoadCredential=stonekeep:/etc/stonekeep/credentials`, which gives it the name `stonekeep_NAME`.
 
 use std::{
+    borrow::Cow,
     fs::File,
     io::Read,
     os::unix::fs::PermissionsExt,
@@ -19,6 +23,12 @@ const OTHERS: u32 = 0o077;
 
 /// What a path begins with that is the name of a variable.
 const VARIABLE: &str = "env:";
+
+/// What a path begins with that is the name of a credential.
+const CREDENTIAL: &str = "credential:";
+
+/// What systemd puts before the name of each file of the directory: the units' `LoadCredential=stonekeep:…`.
+const CREDENTIAL_ID: &str = "stonekeep_";
 
 /// A file that is handed on by its name to whoever reads it, or the text that a variable holds in its place.
 #[derive(Debug, Clone)]
@@ -54,7 +64,7 @@ pub(crate) fn read_file(path: &Path) -> Result<String, ConfigError> {
 pub fn read_text(path: &Path, environment: &Environment) -> Result<String, ConfigError> {
     match variable(path) {
         Some(name) => value(name, environment).map(unfolded),
-        None => read_file(path),
+        None => read_file(&place(path, environment)),
     }
 }
 
@@ -94,7 +104,7 @@ pub fn given(path: Option<&Path>, environment: &Environment) -> Result<Option<Gi
             let text = unfolded(value(name, environment)?).into();
             Ok(Given::Variable { path: path.to_owned(), text })
         }
-        None => Ok(Given::File(path.to_owned())),
+        None => Ok(Given::File(place(path, environment).into_owned())),
     };
     path.map(given).transpose()
 }
@@ -106,10 +116,22 @@ pub fn given(path: Option<&Path>, environment: &Environment) -> Result<Option<Gi
 pub fn given_private(path: &Path, environment: &Environment) -> Result<Given, ConfigError> {
     if variable(path).is_none() {
         open_private(path, environment)?;
-        return Ok(Given::File(path.to_owned()));
+        return Ok(Given::File(place(path, environment).into_owned()));
     }
     let text = read_key(path, environment)?;
     Ok(Given::Variable { path: path.to_owned(), text })
+}
+
+/// Returns where a file is. A credential is where systemd has put it; without systemd it is in
+/// [`defaults::CREDENTIALS_DIR`], so that root can run by hand what the units run.
+fn place<'p>(path: &'p Path, environment: &Environment) -> Cow<'p, Path> {
+    let name = path.to_str().and_then(|path| path.strip_prefix(CREDENTIAL));
+    let Some(name) = name else { return path.into() };
+    let usual = || Path::new(defaults::CREDENTIALS_DIR);
+    let directory = environment.credentials_directory.as_deref().unwrap_or_else(usual);
+    let loaded = directory.join(format!("{CREDENTIAL_ID}{name}"));
+    // By hand, the directory may be the one that the units load from.
+    if loaded.exists() { loaded.into() } else { directory.join(name).into() }
 }
 
 /// A value in a variable: bounded by the kernel.
@@ -149,6 +171,7 @@ fn without_end(mut text: String, path: &Path) -> Result<SecretString, ConfigErro
 /// # Errors
 /// [`ConfigError::Unreadable`] and [`ConfigError::OpenSecret`].
 pub fn open_private(path: &Path, environment: &Environment) -> Result<File, ConfigError> {
+    let path = &*place(path, environment);
     let file = open(path)?;
     let metadata = file.metadata().map_err(|source| unreadable(path, source))?;
     let mode = metadata.permissions().mode() & 0o7777;
@@ -253,6 +276,33 @@ mod tests {
             is_open(&outside, &environment)
                 && is_open(&credentials.join("../signer"), &environment)
         );
+    }
+
+    #[test]
+    fn a_credential_is_where_systemd_has_put_it_and_else_in_the_directory_that_it_takes_them_from()
+    {
+        let dir = tempfile::tempdir().expect("a directory");
+        let named = Path::new("credential:signer");
+        let environment = Environment {
+            credentials_directory: Some(dir.path().to_owned()),
+            ..Environment::default()
+        };
+        let read = || read_secret(named, &environment).expect("there").expose_secret().to_owned();
+        write(&dir.path().join("signer"), "by hand", 0o600);
+        assert_eq!(read(), "by hand");
+        let loaded = dir.path().join("stonekeep_signer");
+        write(&loaded, "by systemd", 0o440);
+        assert_eq!(read(), "by systemd");
+        assert_eq!(read_text(named, &environment).expect("there"), "by systemd");
+        let places = [
+            given_private(named, &environment),
+            given(Some(named), &environment).map(|it| it.expect("one")),
+        ];
+        for place in places {
+            assert!(matches!(place, Ok(Given::File(path)) if path == loaded));
+        }
+        let error = read_secret(named, &Environment::default()).expect_err("not on this machine");
+        assert!(error.to_string().contains("/etc/stonekeep/credentials/signer"), "{error}");
     }
 
     #[test]
