@@ -114,7 +114,7 @@ fn said(binary: &str, args: &[&str]) -> String {
 #[test]
 fn help_of_the_daemon_is_as_it_was() {
     insta::assert_snapshot!("stonekeepd", said("stonekeepd", &["--help"]));
-    for command in ["backup", "check"] {
+    for command in ["run", "backup", "check"] {
         insta::assert_snapshot!(
             format!("stonekeepd_{command}"),
             said("stonekeepd", &[command, "--help"])
@@ -139,7 +139,7 @@ fn help_of_the_tool_is_as_it_was() {
 fn wrong_usage_is_64() {
     for (binary, args) in [
         ("stonekeepd", &[][..]),
-        ("stonekeepd", &["run"]),
+        ("stonekeepd", &["run", "bookings"]),
         ("stonekeepd", &["backup", "No/Label"]),
         ("stonekeep", &["show"]),
         ("stonekeep", &["drill"]),

@@ -21,11 +21,8 @@ use stonekeep_config::{DaemonConfig, DatabaseConfig};
 use stonekeep_engine::events::{Event, Listener};
 use stonekeep_format::{Clock, ids::Label};
 
+pub(crate) use self::repository::{Look, Proof, Seen};
 use self::{database::Database, repository::Repository, view::View};
-pub(crate) use self::{
-    database::Snap,
-    repository::{Look, Proof, Seen},
-};
 use crate::outcome::Outcome;
 
 /// Databases that are remembered (1000); others are counted. With [`database::SNAPSHOTS_MAX`] of 80 bytes each this comes to

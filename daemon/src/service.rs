@@ -293,9 +293,12 @@ impl Service {
         }
         let Some(job) = self.jobs.get_mut(label) else { return };
         let is_leaving = job.state == JobState::Leaving;
+        let was_good = job.last.is_none_or(|(is_good, _)| is_good);
         let event = job.end(outcomes, now);
-        // What passes by itself within minutes is nothing to call people for, and that a run was stopped they know.
-        let is_first = matches!(event, Some(ServiceEvent::RetryScheduled { tries: 1, .. }));
+        // What passes by itself within minutes is nothing to call people for, and that a run was stopped they know. Where a
+        // run fails only after the next slot has come, each is the first of its own: the one before counts, too.
+        let is_first =
+            was_good && matches!(event, Some(ServiceEvent::RetryScheduled { tries: 1, .. }));
         if !is_first && !(event.is_some() && self.stop.is_cancelled()) {
             self.notices.tell(outcomes, job.agenda.due_at());
             self.notices.end_of_run();
@@ -419,6 +422,10 @@ impl Service {
 
     fn now(&self) -> DateTime<Utc> {
         self.surroundings.clock.now()
+    }
+
+    fn say(&self, label: Option<&Label>, event: &ServiceEvent) {
+        (self.surroundings.say)(label, event);
     }
 
     fn say_outcomes(&self, label: &Label, outcomes: &[Outcome]) {

@@ -23,6 +23,8 @@ want make /usr/bin/make
 want cmake /usr/bin/cmake
 want pgbouncer /usr/sbin/pgbouncer
 want patchelf /usr/bin/patchelf
+want chromium /usr/bin/chromium
+want fonts-dejavu-core /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 # For the image of the Containerfile.
 want debootstrap /usr/sbin/debootstrap
 # systemd-analyze and systemd-notify; nothing here runs systemd itself.
@@ -33,7 +35,9 @@ want mandoc /usr/bin/mandoc
 # For moto; Debian's Python comes without.
 /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv)
 /usr/bin/python3 -c 'import seccomp' 2>/dev/null || need+=(python3-seccomp)
-[ ${#need[@]} -gt 0 ] || exit 0
+# Of Prometheus the checker of its rules alone: the package would start a server.
+promtool=$(command -v promtool || true)
+[ ${#need[@]} -gt 0 ] || [ -z "$promtool" ] || exit 0
 
 sudo=()
 [ "$(id -u)" = 0 ] || sudo=(sudo)
@@ -42,6 +46,12 @@ if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
   "${sudo[@]}" mkdir -p /etc/postgresql-common
   echo 'create_main_cluster = false' | "${sudo[@]}" tee /etc/postgresql-common/createcluster.conf >/dev/null
 fi
-echo "installing ${need[*]}" >&2
+echo "installing ${need[*]} ${promtool:-promtool}" >&2
 "${sudo[@]}" apt-get update -qq
-"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
+[ ${#need[@]} -eq 0 ] || "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
+if [ -z "$promtool" ]; then
+  packages=$(mktemp -d)
+  (cd "$packages" && apt-get -o APT::Sandbox::User=root download -qq prometheus && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool)
+  "${sudo[@]}" install -m 755 "$packages/usr/bin/promtool" /usr/local/bin/promtool
+  rm -rf "$packages"
+fi

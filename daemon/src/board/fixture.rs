@@ -15,7 +15,7 @@ use stonekeep_format::{
     prove::Verdict,
 };
 
-use super::{Board, Entry, Look, Proof, Seen, Snap};
+use super::{Board, Entry, Look, Proof, Seen, database::Snap};
 use crate::{
     failure::Failure,
     outcome::{Outcome, Taken},

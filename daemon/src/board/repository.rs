@@ -111,7 +111,7 @@ impl Repository {
             Look::Seen(seen) => self.seen = Some((now, seen)),
             Look::Denied => {}
             Look::Failed { kind, message } => {
-                self.refusal = Some(Refusal { at: now, kind, message })
+                self.refusal = Some(Refusal { at: now, kind, message });
             }
         }
     }

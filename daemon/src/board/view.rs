@@ -141,6 +141,8 @@ pub(crate) struct SeenView {
     pub(crate) snapshots: usize,
     /// What is wrong, by kind, and how often.
     pub(crate) findings: Vec<(&'static str, u64)>,
+    /// How many more, which are not told one by one.
+    pub(crate) more_findings: u64,
     pub(crate) proof: Option<Proof>,
     pub(crate) is_unsure: bool,
     pub(crate) drilled_at: Option<DateTime<Utc>>,
@@ -300,6 +302,7 @@ impl Look<'_> {
                 at: *at,
                 snapshots: seen.count,
                 findings: seen.findings.iter().map(|(kind, count)| (*kind, *count)).collect(),
+                more_findings: seen.more_findings,
                 proof: seen.proof.clone(),
                 is_unsure: seen.is_unsure,
                 drilled_at: seen.drilled_at,

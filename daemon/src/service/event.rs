@@ -157,3 +157,33 @@ impl fmt::Display for ServiceEvent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::assert_documented;
+
+    #[test]
+    fn the_docs_name_all_that_the_service_says() {
+        let at = DateTime::UNIX_EPOCH;
+        let message = || "x".to_owned();
+        for event in [
+            ServiceEvent::ServiceStarted { version: "1", scheduled: 1, unscheduled: 1 },
+            ServiceEvent::Reloaded { scheduled: 1 },
+            ServiceEvent::ReloadRefused { message: message() },
+            ServiceEvent::Scheduled { next_at: at },
+            ServiceEvent::SlotMissed { due_at: at },
+            ServiceEvent::SlotsPassed { slot_at: at },
+            ServiceEvent::ClockSetBack,
+            ServiceEvent::RunBegun { slot_at: at, tries: 2 },
+            ServiceEvent::RunEnded { snapshots: 1, failures: 1 },
+            ServiceEvent::RunFailed { repository: None, message: message(), kind: "denied" },
+            ServiceEvent::RetryScheduled { retry_at: at, tries: 1 },
+            ServiceEvent::StateFailed { message: message() },
+            ServiceEvent::Stopping { running: 1 },
+            ServiceEvent::Stopped,
+        ] {
+            assert_documented(&event);
+        }
+    }
+}

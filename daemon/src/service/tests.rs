@@ -63,6 +63,8 @@ enum Course {
     Passing(Duration),
     /// Fails until somebody does something.
     Lasting,
+    /// Stands still until it is ended.
+    Stalls(Duration),
     /// Waits for a server that never answers; only a stop ends it.
     Hangs,
     Panics,
@@ -111,7 +113,7 @@ impl Runner for Actor {
 impl Actor {
     async fn play(&self, course: Course, label: &Label, cancel: &CancellationToken) -> Taken {
         let took = match course {
-            Course::Good(took) | Course::Passing(took) => took,
+            Course::Good(took) | Course::Passing(took) | Course::Stalls(took) => took,
             Course::Lasting => Duration::ZERO,
             Course::Hangs => Duration::MAX,
             Course::Panics => {
@@ -129,6 +131,7 @@ impl Actor {
         match course {
             Course::Good(_) if !is_stopped => Taken::Snapshot(Box::new(self.report(label))),
             Course::Lasting => Taken::Failed(Failure::NoDatabase { label }),
+            Course::Stalls(_) if !is_stopped => Taken::Failed(Failure::Stalled { label, minutes: 1 }),
             _ => {
                 let source = Box::new(BackupError::Cancelled);
                 Taken::Failed(Failure::Backup { label, source })
@@ -534,4 +537,22 @@ async fn a_service_that_would_do_nothing_is_refused() {
         let refused = check(&config, &Environment::default()).expect_err("refused");
         assert_eq!(matches!(refused, Failure::Never { .. }), is_never, "{refused}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_always_fails_after_the_next_slot_has_come_is_told() {
+    let hourly = [("bookings", "0 * * * *")];
+    let host = Host::new("2026-11-20T08:00:00Z", &hourly);
+    let hook = host.dir.path().join("hook");
+    fs::write(&hook, "http://127.0.0.1:1/").expect("written");
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o600)).expect("set");
+    host.configure(&format!("[notify]\nwebhook_url_file = '{}'", hook.display()), &hourly);
+    let service = host.start(|_, _| Course::Stalls(MINUTE * 70));
+    // Nobody takes it, so what is known of the database shows that it was to be told.
+    let trouble = host.dir.path().join("state/notified/bookings.json");
+    host.pass(60 + 80).await;
+    assert!(!trouble.exists(), "it failed once, at 10:10");
+    host.pass(75).await;
+    assert!(trouble.exists(), "and again at 11:21");
+    service.stop().await;
 }

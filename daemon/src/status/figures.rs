@@ -119,8 +119,11 @@ fn of_databases(registry: &mut Registry, view: &View) {
     registry.register("database_standing", "1 for how the database stands, 0 for the rest", family);
 }
 
+/// How often something happened to a database.
+type Count = fn(&DatabaseView) -> u64;
+
 fn of_runs(registry: &mut Registry, view: &View) {
-    let counters: [(&str, &str, fn(&DatabaseView) -> u64); 4] = [
+    let counters: [(&str, &str, Count); 4] = [
         ("snapshots", "Snapshots taken since the service was started", |it| it.counts.snapshots),
         ("failures", "Runs, or repositories of a run, without a snapshot", |it| it.counts.failures),
         ("skipped", "Runs left to another one that was at work", |it| it.counts.skipped),
@@ -133,19 +136,22 @@ fn of_runs(registry: &mut Registry, view: &View) {
         }
         registry.register(name, help, family);
     }
-    let (success, duration) =
-        (Family::<OfCopy, Gauge>::default(), Family::<OfCopy, Fractional>::default());
+    let (success, skipped) =
+        (Family::<OfCopy, Gauge>::default(), Family::<OfCopy, Gauge>::default());
+    let duration = Family::<OfCopy, Fractional>::default();
     for (of, copy) in copies(view) {
-        match copy.last {
-            Some(Last::Snapshot { took }) => {
-                success.get_or_create(&of).set(1);
-                duration.get_or_create(&of).set(took.as_secs_f64());
-            }
-            Some(Last::Failed) => drop(success.get_or_create(&of).set(0)),
-            Some(Last::Skipped) | None => {}
+        let Some(last) = copy.last else { continue };
+        skipped.get_or_create(&of).set(i64::from(last == Last::Skipped));
+        if last != Last::Skipped {
+            success.get_or_create(&of).set(i64::from(last != Last::Failed));
+        }
+        if let Last::Snapshot { took } = last {
+            duration.get_or_create(&of).set(took.as_secs_f64());
         }
     }
     registry.register("backup_success", "Whether the last run made a snapshot", success);
+    let help = "Whether the last run was skipped because another one had the database";
+    registry.register("backup_skipped", help, skipped);
     let help = "Wall time of the run";
     registry.register_with_unit("backup_duration", help, Unit::Seconds, duration);
 }
@@ -206,11 +212,12 @@ fn of_repositories(registry: &mut Registry, view: &View) {
     let figures: [(&str, &str, Option<Unit>, RepositoryFigure); 4] = [
         (
             "repository_readable",
-            "Whether the last look at the bucket came to something",
+            "Whether the last look at the bucket came to something; absent: this credential may not read it",
             None,
             |it| {
                 it.tried_at?;
-                Some(i64::from(!it.is_denied && it.refusal.is_none()))
+                // That a writer may not read is a choice, and no fault.
+                (!it.is_denied).then(|| i64::from(it.refusal.is_none()))
             },
         ),
         (
@@ -340,6 +347,7 @@ mod tests {
             "stonekeep_snapshot_suspicious{database=\"database 2\",repository=\"repository 1\"} 1\n",
             "stonekeep_running{database=\"database 1\"} 1\n",
             "stonekeep_retries_total{database=\"database 1\"} 1\n",
+            "stonekeep_backup_skipped{database=\"database 3\",repository=\"repository 1\"} 1\n",
             "stonekeep_skipped_total{database=\"database 3\"} 1\n",
             "stonekeep_failures_total{database=\"database 4.2\"} 1\n",
             "stonekeep_backup_success{database=\"database 4.2\",repository=\"repository 2\"} 0\n",

@@ -94,15 +94,15 @@ pub(super) async fn serve(
 /// Another configuration came. That none can come any more is the end of the service.
 async fn changed(config: &mut watch::Receiver<Arc<DaemonConfig>>) {
     if config.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
 async fn pause(is_tried_again: bool) {
     if is_tried_again {
-        SystemClock.sleep(LISTEN_PAUSE).await
+        SystemClock.sleep(LISTEN_PAUSE).await;
     } else {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -139,9 +139,9 @@ fn facts(database: &DatabaseView, shown: Option<&CopyView>, now: DateTime<Utc>) 
                     dt { "Last failure" }
                     dd { (refused(refusal, now)) }
                 }
-                @if database.is_skipped {
+                @if let Some(at) = database.ended_at {
                     dt { "Last run" }
-                    dd { "skipped: another run was at work" }
+                    dd { (ended(database, at, now)) }
                 }
                 @if database.copies.len() > 1 { (in_each(database, now)) }
                 dt { "Since the start" }
@@ -191,6 +191,15 @@ fn next(database: &DatabaseView, now: DateTime<Utc>) -> Markup {
         " " span class="small" {
             @if left.is_zero() { "due" } @else { "in " (words::time(left)) }
         }
+    }
+}
+
+fn ended(database: &DatabaseView, at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    let ago = words::ago(at, now);
+    if database.is_skipped {
+        format!("skipped {ago}: another run was at work")
+    } else {
+        format!("ended {ago}")
     }
 }
 

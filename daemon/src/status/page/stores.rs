@@ -66,6 +66,7 @@ fn findings(seen: Option<&SeenView>) -> Markup {
                         @if at > 0 { ", " }
                         (kind.replace('_', " ")) " × " (words::count(*count))
                     }
+                    @if seen.more_findings > 0 { ", and " (words::count(seen.more_findings)) " more" }
                 }
                 p class="small" { code { "stonekeep list" } " names them." }
             }
