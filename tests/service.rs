@@ -276,8 +276,9 @@ fn a_reload_takes_what_can_be_used_and_says_what_cannot() {
     assert!(said(&output).contains("has a schedule"), "{}", said(&output));
 }
 
-/// What a service may take that waits (30 MiB), also after it has backed up, with its page and its look at the bucket.
-const IDLE_BYTES_MAX: u64 = 30 << 20;
+/// What a service that waits may hold (15 MiB), also after it has backed up, with its page and its look at the bucket: half of the
+/// 30 MiB that it may take. The other half is the program itself, which is several times as large unoptimised.
+const HELD_BYTES_MAX: u64 = 15 << 20;
 
 #[test]
 fn a_service_that_waits_takes_little_memory() {
@@ -290,10 +291,9 @@ fn a_service_that_waits_takes_little_memory() {
     wait_until("an end", &service, || service.said().contains("ended well"));
     let begun = Instant::now();
     // What was freed is given back after some seconds.
-    while service.resident_bytes() > IDLE_BYTES_MAX && begun.elapsed() < SOON {
+    while service.held_bytes() > HELD_BYTES_MAX && begun.elapsed() < SOON {
         thread::sleep(Duration::from_millis(500));
     }
-    let idle = service.resident_bytes();
-    println!("resident while idle: {} KiB, {:?} after a backup", idle >> 10, begun.elapsed());
-    assert!(idle <= IDLE_BYTES_MAX, "{idle} bytes");
+    let idle = service.held_bytes();
+    assert!(idle <= HELD_BYTES_MAX, "{idle} bytes");
 }
