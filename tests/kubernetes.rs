@@ -261,7 +261,8 @@ fn the_last_stage_of_the_containerfile_makes_an_image_that_runs_without_root() {
     assert_eq!(image["user"], "65532:65532");
     let inside = |program: &str, args: &[&str]| {
         let mut command = Command::new("chroot");
-        command.env_clear().arg(format!("--userspec={}", image["user"].as_str().expect("a user")));
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.arg(format!("--userspec={}", image["user"].as_str().expect("a user")));
         run(command.arg("--groups=").arg(&tree).arg(program).args(args))
     };
     let entry = image["entrypoint"][0].as_str().expect("a program");

@@ -82,7 +82,7 @@ impl DaemonConfig {
     /// # Errors
     /// [`ConfigError`]: it cannot be read, parsed or used.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        Self::of(path.to_owned(), &file::read_file(path)?)
+        Self::of(path, &file::read_file(path)?)
     }
 
     /// The same with what the command line names, else `STONEKEEP_CONFIG`, else the usual file.
@@ -91,11 +91,11 @@ impl DaemonConfig {
     /// As [`DaemonConfig::load`].
     pub fn find(named: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
         let (path, text) = origin::text(named, defaults::DAEMON_FILE, environment)?;
-        Self::of(path, &text)
+        Self::of(&path, &text)
     }
 
-    fn of(path: PathBuf, text: &str) -> Result<Self, ConfigError> {
-        let config = Self { path: path.clone(), ..parse(&path, text)? };
+    fn of(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config = Self { path: path.to_owned(), ..parse(path, text)? };
         config.check()?;
         Ok(config)
     }

@@ -248,7 +248,7 @@ impl ConnectOptions {
     }
 
     /// Gives a child process the environment from which libpq makes the same connection. It holds the password, which so
-    /// never is in an argument, and of our own environment only what is in [`HANDED_ON`]: neither a variable of libpq that leads
+    /// never is in an argument, and of our own environment only what is in `HANDED_ON`: neither a variable of libpq that leads
     /// elsewhere nor a secret that is none of the child's business.
     pub fn set_child_env(&self, child: &mut tokio::process::Command) {
         let is_handed_on = |name: &OsString| HANDED_ON.iter().any(|known| name == *known);

@@ -1,6 +1,6 @@
 //! Certificates and keys: a file, or a text for which there is no file.
 //!
-//! libpq takes files only. A text is kept in memory under a path that our children inherit ([`Pem::child_path`]), so that
+//! libpq takes files only. A text is kept in memory under a path that our children inherit, so that
 //! nothing is written where nothing can be, and nothing is left behind.
 
 use std::{
