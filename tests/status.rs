@@ -32,10 +32,9 @@ impl Service {
             TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
         let config = fs::read_to_string(installation.path("stonekeepd.toml")).expect("written");
         let section = format!("[status]\nlisten = \"{port}\"\n{status}\n[encryption]\n");
-        installation.write("run.toml", &config.replace("[encryption]\n", &section));
-        let mut command = installation.daemon(&[]);
+        installation.write("stonekeepd.toml", &config.replace("[encryption]\n", &section));
+        let mut command = installation.daemon(&["run"]);
         let log = File::create(installation.path("run.log")).expect("a file");
-        command.arg("--config").arg(installation.path("run.toml")).arg("run");
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         let service = Self { child: child.expect("started"), url: format!("http://{port}") };
         let begun_at = Instant::now();

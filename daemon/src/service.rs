@@ -391,8 +391,9 @@ impl Service {
                 () = &mut time_is_up => break,
             }
         }
-        self.notices.finish(NOTICES_DURATION_MAX).await;
-        (self.surroundings.say)(None, &ServiceEvent::Stopped);
+        let Self { notices, surroundings, .. } = self;
+        notices.finish(NOTICES_DURATION_MAX).await;
+        (surroundings.say)(None, &ServiceEvent::Stopped);
     }
 
     fn pasts(&self) -> Pasts {

@@ -37,7 +37,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens there; says why if that cannot be.
 pub(super) async fn listen(at: Option<SocketAddr>, board: &Board) -> Option<TcpListener> {
-    let at = at?;
+    let Some(at) = at else {
+        board.serve(None);
+        return None;
+    };
     match TcpListener::bind(at).await {
         Ok(listener) => {
             if board.unserved().is_some() {
@@ -85,7 +88,6 @@ pub(super) async fn serve(
         if listener.is_none() || wanted != status.listen {
             // The old address first: it may be the same port.
             drop(listener.take());
-            board.serve(None);
             listener = listen(wanted, &board).await;
         }
     }

@@ -10,14 +10,17 @@ use maud::{Markup, html};
 use super::words;
 use crate::board::view::{CopyView, Snap};
 
-/// The size of the picture, in its own units: those of a phone's screen.
+/// The width of the picture, in its own units: those of a phone's screen.
 const WIDTH: f64 = 340.0;
-const HEIGHT: f64 = 170.0;
+/// What is below the bars, for the scale.
+const FOOT: f64 = 20.0;
 /// Where the bars are.
 const LEFT: f64 = 6.0;
 const RIGHT: f64 = WIDTH - 6.0;
 const TOP: f64 = 18.0;
-const BOTTOM: f64 = HEIGHT - 20.0;
+/// Where they end: of few snapshots, and of many.
+const BOTTOM_MIN: f64 = 66.0;
+const BOTTOM_MAX: f64 = 150.0;
 /// Where now is: the future of locks is longer than the past of what they lock.
 const NOW: f64 = 150.0;
 /// The thickest row, of few snapshots.
@@ -94,13 +97,15 @@ pub(super) fn draw(copy: &CopyView, now: DateTime<Utc>) -> Markup {
     let marks =
         [scale.marks(|time| scale.ago(time), LEFT), scale.marks(|time| scale.ahead(time), RIGHT)];
     let bars = Bars::of(&copy.snapshots, &scale);
+    let bottom = bars.bottom;
+    let (height, foot) = (bottom + FOOT, bottom + FOOT - 6.0);
     html! {
-        svg class="picture" viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" {
+        svg class="picture" viewBox=(format!("0 0 {WIDTH} {height:.1}")) role="img" {
             title { "Snapshots and their locks" }
             desc { (described(copy, now)) }
             @for (x, text) in marks.iter().flatten() {
-                path class="grid" d=(format!("M{x:.1} {TOP}V{BOTTOM}")) {}
-                text class="mark" x=(format!("{x:.1}")) y=(HEIGHT - 6.0) text-anchor="middle" { (text) }
+                path class="grid" d=(format!("M{x:.1} {TOP}V{bottom:.1}")) {}
+                text class="mark" x=(format!("{x:.1}")) y=(format!("{foot:.1}")) text-anchor="middle" { (text) }
             }
             text class="side" x=(NOW - 5.0) y="11" text-anchor="end" { "taken" }
             text class="side" x=(NOW + 5.0) y="11" { "locked until" }
@@ -108,8 +113,8 @@ pub(super) fn draw(copy: &CopyView, now: DateTime<Utc>) -> Markup {
                 path class=(class) stroke-width=(format!("{:.2}", bars.thickness)) d=(path) {}
             }
             path class="suspect-mark" d=(bars.marks) {}
-            path class="now" d=(format!("M{NOW} 2V{BOTTOM}")) {}
-            text class="mark" x=(NOW) y=(HEIGHT - 6.0) text-anchor="middle" { "now" }
+            path class="now" d=(format!("M{NOW} 2V{bottom:.1}")) {}
+            text class="mark" x=(NOW) y=(format!("{foot:.1}")) text-anchor="middle" { "now" }
         }
     }
 }
@@ -134,6 +139,7 @@ fn described(copy: &CopyView, now: DateTime<Utc>) -> String {
 #[derive(Default)]
 struct Bars {
     thickness: f64,
+    bottom: f64,
     /// The time that was.
     held: String,
     /// The time that is locked still.
@@ -146,8 +152,10 @@ struct Bars {
 impl Bars {
     fn of(snapshots: &[Snap], scale: &Scale) -> Self {
         let rows = f64::from(u32::try_from(snapshots.len()).unwrap_or(u32::MAX)).max(1.0);
-        let pitch = ((BOTTOM - TOP - 4.0) / rows).min(ROW_MAX);
-        let mut bars = Self { thickness: (pitch * 0.62).max(0.5), ..Self::default() };
+        let pitch = ((BOTTOM_MAX - TOP - 4.0) / rows).min(ROW_MAX);
+        let bottom = pitch.mul_add(rows, TOP + 4.0).max(BOTTOM_MIN);
+        let thickness = (pitch * 0.62).max(0.5);
+        let mut bars = Self { thickness, bottom, ..Self::default() };
         let mut y = TOP + 2.0 + pitch / 2.0;
         for snap in snapshots {
             bars.add(snap, scale, y);

@@ -155,7 +155,7 @@ fn facts(database: &DatabaseView, shown: Option<&CopyView>, now: DateTime<Utc>) 
 fn age_bar(age: Duration, age_max: Duration) -> Markup {
     let percent = age.as_secs() * 100 / age_max.as_secs().max(1);
     let class = if age > age_max { "bar over" } else { "bar" };
-    let label = format!("{percent} % of the age that it may have");
+    let label = format!("{percent} % of the age that is allowed");
     html! {
         svg class=(class) viewBox="0 0 100 4" preserveAspectRatio="none" role="img" {
             title { (label) }
@@ -261,7 +261,7 @@ fn pictures(copy: &CopyView, database: &DatabaseView, now: DateTime<Utc>) -> Mar
             (timeline::draw(copy, now))
             figcaption {
                 b { (words::some(length(copy), "snapshot", "snapshots")) (of) }
-                ", each from its commit to the end of its lock"
+                ": a bar for each, from its commit to the end of its lock"
                 @if copy.more > 0 { "; the oldest " (words::count(copy.more)) " are left out" }
                 @if !copy.is_seen { ". Only what this service has taken is known: the bucket was not read" }
                 "."
