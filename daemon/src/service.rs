@@ -299,7 +299,8 @@ impl Service {
         // run fails only after the next slot has come, each is the first of its own: the one before counts, too.
         let is_first =
             was_good && matches!(event, Some(ServiceEvent::RetryScheduled { tries: 1, .. }));
-        if !is_first && !(event.is_some() && self.stop.is_cancelled()) {
+        let is_stopped = event.is_some() && self.stop.is_cancelled();
+        if !is_first && !is_stopped {
             self.notices.tell(outcomes, job.agenda.due_at());
             self.notices.end_of_run();
         }
