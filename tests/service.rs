@@ -23,7 +23,7 @@ const ROWS: &str = "CREATE TABLE t (id int PRIMARY KEY, pad text); INSERT INTO t
 fn overdue(installation: &Installation, labels: &[&str]) {
     fs::create_dir_all(installation.path("state")).expect("created");
     let past = |label: &&str| {
-        format!(r#""{label}": {{"handled_at": "2026-01-01T00:00:00Z", "attempt": null}}"#)
+        format!(r#""{label}": {{"handled_at": "2025-06-01T00:00:00Z", "attempt": null}}"#)
     };
     let pasts: Vec<String> = labels.iter().map(past).collect();
     installation.write("state/schedule.json", &format!("{{{}}}", pasts.join(",")));

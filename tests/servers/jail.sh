@@ -19,6 +19,7 @@ case $command in
     ;;
   run)
     # The mounts are this process's own and end with it.
+    # shellcheck disable=SC2016  # the inner shell expands
     exec unshare --mount --propagation private sh -euc '
       dir=$1; shift
       mount --bind "$dir" "$dir"

@@ -1,6 +1,6 @@
 //! Why there is no snapshot.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use chrono::{DateTime, Utc};
 use stonekeep_format::{
@@ -191,7 +191,7 @@ pub enum BackupError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Every repository has left the run, each with an error of its own.
     #[error("no repository is left to write to")]
@@ -253,6 +253,11 @@ impl BackupError {
             | Self::Uncertain { .. }
             | Self::Behind { .. }
             | Self::NoRepositoryLeft => ErrorKind::Unavailable,
+            // Somebody makes room, or something else gives it back.
+            Self::State { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                ErrorKind::Unavailable
+            }
+            Self::State { .. } => ErrorKind::Config,
             Self::NotASigner { .. } | Self::RecipientsDiffer => ErrorKind::Corrupt,
             Self::Incomplete { .. } => ErrorKind::Corrupt,
             Self::Inventory(InventoryError::TooLong { .. })
@@ -263,7 +268,6 @@ impl BackupError {
             | Self::NoObjectLock { .. }
             | Self::NoTier
             | Self::BelowFloor { .. }
-            | Self::State { .. }
             | Self::Lock(_) => ErrorKind::Config,
             Self::Seal(_)
             | Self::Inventory(_)
