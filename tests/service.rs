@@ -275,3 +275,25 @@ fn a_reload_takes_what_can_be_used_and_says_what_cannot() {
     assert_eq!(output.status.code(), Some(78), "{}", said(&output));
     assert!(said(&output).contains("has a schedule"), "{}", said(&output));
 }
+
+/// What a service that waits may hold (15 MiB), also after it has backed up, with its page and its look at the bucket: half of the
+/// 30 MiB that it may take. The other half is the program itself, which is several times as large unoptimised.
+const HELD_BYTES_MAX: u64 = 15 << 20;
+
+#[test]
+fn a_service_that_waits_takes_little_memory() {
+    let database = Database::create("idle", ROWS);
+    let installation = Installation::create(&database);
+    installation
+        .configure(|text| quiet(&text).replace("listen = \"off\"", "listen = \"127.0.0.1:0\""));
+    overdue(&installation, &["bookings"]);
+    let service = service(&installation);
+    wait_until("an end", &service, || service.said().contains("ended well"));
+    let begun = Instant::now();
+    // What was freed is given back after some seconds.
+    while service.held_bytes() > HELD_BYTES_MAX && begun.elapsed() < SOON {
+        thread::sleep(Duration::from_millis(500));
+    }
+    let idle = service.held_bytes();
+    assert!(idle <= HELD_BYTES_MAX, "{idle} bytes");
+}

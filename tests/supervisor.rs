@@ -182,11 +182,11 @@ impl Supervised {
         self.process.child.id()
     }
 
-    /// Its resident memory.
-    pub(crate) fn resident_bytes(&self) -> u64 {
+    /// What of its resident memory is its own, and not the program's file.
+    pub(crate) fn held_bytes(&self) -> u64 {
         let status = PathBuf::from(format!("/proc/{}/status", self.id()));
         let status = fs::read_to_string(status).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a line");
         let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
         kib << 10
     }
@@ -344,7 +344,7 @@ fn a_service_is_started_reloaded_and_stopped_as_by_systemd() {
     let id = service.id();
     assert_eq!(service.printed(), format!("{id} {id} 180000000\n"));
     assert_eq!(service.said(), "words\n");
-    assert!(service.resident_bytes() > 100_000);
+    assert!(service.held_bytes() > 100_000);
     service.reload();
     service.wait_status("again", Duration::from_secs(10));
     assert!(service.notices().contains(&Notice::Reloading));

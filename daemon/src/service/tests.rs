@@ -131,7 +131,9 @@ impl Actor {
         match course {
             Course::Good(_) if !is_stopped => Taken::Snapshot(Box::new(self.report(label))),
             Course::Lasting => Taken::Failed(Failure::NoDatabase { label }),
-            Course::Stalls(_) if !is_stopped => Taken::Failed(Failure::Stalled { label, minutes: 1 }),
+            Course::Stalls(_) if !is_stopped => {
+                Taken::Failed(Failure::Stalled { label, minutes: 1 })
+            }
             _ => {
                 let source = Box::new(BackupError::Cancelled);
                 Taken::Failed(Failure::Backup { label, source })
