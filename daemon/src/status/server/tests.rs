@@ -169,10 +169,9 @@ async fn whoever_sends_a_head_byte_by_byte_is_cut_off_and_holds_up_nobody() {
             if slow.write_all(b"x").await.is_err() {
                 return;
             }
-            if let Ok(read) = timeout(Duration::from_millis(200), slow.read(&mut answer)).await {
-                if !matches!(read, Ok(1)) {
-                    return;
-                }
+            let read = timeout(Duration::from_millis(200), slow.read(&mut answer)).await;
+            if read.is_ok_and(|read| !matches!(read, Ok(1))) {
+                return;
             }
         }
     };
