@@ -116,12 +116,7 @@ impl Actor {
             Course::Good(took) | Course::Passing(took) | Course::Stalls(took) => took,
             Course::Lasting => Duration::ZERO,
             Course::Hangs => Duration::MAX,
-            Course::Panics => {
-                #[expect(clippy::panic, reason = "a bug, made up")]
-                {
-                    panic!("a bug")
-                }
-            }
+            Course::Panics => panic!("a bug"),
         };
         let is_stopped = tokio::select! {
             () = self.clock.sleep(took) => false,
