@@ -52,7 +52,7 @@ pub(crate) enum Command {
     },
     /// Check that backups can be taken: keys, bucket, rights, databases; write nothing
     Check {
-        /// Send a test by the webhook and the mail of [notify]; pings are not called
+        /// Send a test by the webhook and the mail of `[notify]`; pings are not called
         #[arg(long)]
         notify: bool,
     },

@@ -6,6 +6,7 @@
 
 mod agenda;
 mod event;
+mod job;
 mod memory;
 mod runner;
 
@@ -13,7 +14,7 @@ use std::{collections::BTreeMap, path::Path, process::ExitCode, sync::Arc, time:
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use stonekeep_config::{DaemonConfig, DatabaseConfig, Environment};
+use stonekeep_config::{DaemonConfig, Environment};
 use stonekeep_engine::context::SystemClock;
 use stonekeep_format::{Clock, ids::Label};
 use stonekeep_process::failure::FailureReport;
@@ -26,8 +27,9 @@ use tokio_util::sync::CancellationToken;
 use self::{
     agenda::{Agenda, Past, delay},
     event::ServiceEvent,
+    job::{Job, JobState},
     memory::{Memory, Pasts},
-    runner::{Backups, Order, Runner, Unfinished},
+    runner::{Backups, Order, Runner},
 };
 use crate::{
     board::Board,
@@ -47,6 +49,10 @@ const LATE_MIN: TimeDelta = TimeDelta::minutes(2);
 /// How long runs have to record what they have stored once the service is asked to stop (75 s): less than the unit's
 /// `TimeoutStopSec`, and more than the engine allows itself.
 const STOP_DURATION_MAX: Duration = Duration::from_secs(75);
+
+/// How long the end of the service waits for what people are not told yet (10 s): what is told is told when a run ends, so
+/// there is hardly ever anything, and the unit's `TimeoutStopSec` is near.
+const NOTICES_DURATION_MAX: Duration = Duration::from_secs(10);
 
 /// Runs until it is asked to stop.
 pub(crate) async fn run(
@@ -87,10 +93,6 @@ fn reloads() -> std::io::Result<mpsc::Receiver<()>> {
 /// Where events go, each with the database that it is about.
 type Say = Arc<dyn Fn(Option<&Label>, &ServiceEvent) + Send + Sync>;
 
-/// How long the end of the service waits for what people are not told yet (10 s): what is told is told when a run ends, so
-/// there is hardly ever anything, and the unit's `TimeoutStopSec` is near.
-const NOTICES_DURATION_MAX: Duration = Duration::from_secs(10);
-
 /// What the service needs besides its configuration.
 struct Surroundings {
     clock: Arc<dyn Clock>,
@@ -117,30 +119,6 @@ struct Service {
     shown: Option<Status>,
     /// What cancels the runs.
     stop: CancellationToken,
-}
-
-/// One entry of the configuration that has a schedule.
-#[derive(Debug)]
-struct Job {
-    entry: DatabaseConfig,
-    agenda: Agenda,
-    state: JobState,
-    /// What the last try left undone.
-    unfinished: Option<Unfinished>,
-    /// How the last run ended, and when.
-    last: Option<(bool, DateTime<Utc>)>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum JobState {
-    /// Waits for its time.
-    Idle,
-    /// Is due, and waits for its turn.
-    Due,
-    /// Is at work.
-    Running,
-    /// Is at work, and no longer in the configuration.
-    Leaving,
 }
 
 impl Service {
@@ -188,7 +166,7 @@ impl Service {
             self.manager.alive();
             self.begin_due();
             self.show();
-            self.manager.status(self.status());
+            self.manager.status(job::status(&self.jobs));
             let pause = self.surroundings.clock.sleep(self.until_next().min(sleep_max));
             tokio::select! {
                 biased;
@@ -454,67 +432,6 @@ impl Service {
                 self.say(Some(label), &ServiceEvent::Scheduled { next_at });
             }
         }
-    }
-
-    /// One line for `systemctl status`.
-    fn status(&self) -> String {
-        let at_work: Vec<&str> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| job.state.is_at_work())
-            .map(|(label, _)| label.as_str())
-            .collect();
-        if !at_work.is_empty() {
-            return format!("Backing up {}", at_work.join(", "));
-        }
-        let next = self.jobs.iter().filter_map(|(label, job)| Some((job.agenda.due_at()?, label)));
-        let Some((next_at, label)) = next.min() else {
-            return "Nothing is on a schedule".to_owned();
-        };
-        let failed: Vec<&str> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| job.last.is_some_and(|(is_good, _)| !is_good))
-            .map(|(label, _)| label.as_str())
-            .collect();
-        let next = format!("next {label} at {}", next_at.format("%Y-%m-%d %H:%M:%S UTC"));
-        if failed.is_empty() {
-            format!("Waiting; {next}")
-        } else {
-            format!("FAILED: {}; {next}", failed.join(", "))
-        }
-    }
-}
-
-impl Job {
-    /// Takes note of what became of a run, and says what follows if that is more than the next slot.
-    fn end(&mut self, outcomes: &[Outcome], now: DateTime<Utc>) -> Option<ServiceEvent> {
-        let is_good = !outcomes.iter().any(|each| matches!(each.result, Taken::Failed(_)));
-        self.last = Some((is_good, now));
-        self.state = JobState::Idle;
-        self.unfinished = Unfinished::of(outcomes);
-        let attempt = self.agenda.past().attempt;
-        if self.unfinished.is_some() {
-            self.agenda.fail(now);
-            let tries = attempt.map_or(0, |attempt| attempt.tries);
-            return self
-                .agenda
-                .due_at()
-                .map(|retry_at| ServiceEvent::RetryScheduled { retry_at, tries });
-        }
-        let slot_at = attempt.map_or(now, |attempt| attempt.slot);
-        self.agenda.finish(now).then_some(ServiceEvent::SlotsPassed { slot_at })
-    }
-}
-
-impl JobState {
-    const fn is_at_work(self) -> bool {
-        matches!(self, Self::Running | Self::Leaving)
-    }
-
-    /// What it is after a reload in which it is still there.
-    const fn kept(self) -> Self {
-        if self.is_at_work() { Self::Running } else { Self::Idle }
     }
 }
 
