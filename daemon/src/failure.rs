@@ -70,6 +70,11 @@ pub(crate) enum Failure {
         "{label} was ended: nothing moved for {minutes} minutes; look at the server and the bucket, or raise stall_max"
     )]
     Stalled { label: Label, minutes: u64 },
+    /// Its runs were killed.
+    #[error(
+        "{label} was begun {tries} times and each run was killed before it ended: look at the system's log; is memory short?"
+    )]
+    Killed { label: Label, tries: u32 },
     /// Nothing is on a schedule.
     #[error(
         "no [[database]] has a schedule: give one, such as schedule = \"15 * * * *\", or call `stonekeepd backup` instead"
@@ -132,6 +137,7 @@ impl Failure {
             | Self::LogFilter(_) => ErrorKind::Config,
             Self::Task { .. } => ErrorKind::Internal,
             Self::Stopped { .. }
+            | Self::Killed { .. }
             | Self::Stalled { .. }
             | Self::Output(_)
             | Self::Runtime(_)
@@ -174,6 +180,7 @@ impl Failure {
             | Self::NoDatabase { label }
             | Self::TwoOfALabel { label }
             | Self::Backup { label, .. }
+            | Self::Killed { label, .. }
             | Self::Never { label }
             | Self::Task { label, .. }
             | Self::Stalled { label, .. }
