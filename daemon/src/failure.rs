@@ -50,6 +50,9 @@ pub(crate) enum Failure {
     /// A backup.
     #[error("cannot back up {label}")]
     Backup { label: Label, source: Box<BackupError> },
+    /// A backup that another run is taking.
+    #[error("{label} was skipped")]
+    Skipped { label: Label, source: Box<BackupError> },
     /// A backup into one repository.
     #[error("cannot back up {label} into {repository}")]
     BackupInto { label: Label, repository: String, source: Box<BackupError> },
@@ -119,6 +122,7 @@ impl Failure {
             Self::Databases { source, .. } => source.kind(),
             Self::Store { source, .. } => source.kind(),
             Self::Backup { source, .. }
+            | Self::Skipped { source, .. }
             | Self::BackupInto { source, .. }
             | Self::Check { source, .. } => source.kind(),
             Self::Prove { source, .. } => source.kind(),
@@ -180,6 +184,7 @@ impl Failure {
             | Self::NoDatabase { label }
             | Self::TwoOfALabel { label }
             | Self::Backup { label, .. }
+            | Self::Skipped { label, .. }
             | Self::Killed { label, .. }
             | Self::Never { label }
             | Self::Task { label, .. }

@@ -187,6 +187,7 @@ impl Service {
         let version = env!("CARGO_PKG_VERSION");
         self.say(None, &ServiceEvent::ServiceStarted { version, scheduled, unscheduled });
         self.say_when();
+        self.remember();
         self.manager.ready();
         let sleep_max =
             Manager::watchdog().map_or(SLEEP_MAX, |watchdog| SLEEP_MAX.min(watchdog / 2));
@@ -305,7 +306,7 @@ impl Service {
         }
         if is_leaving {
             self.jobs.remove(label);
-        } else if let Some(event) = event {
+        } else if let Some(event) = event.filter(|_| !self.stop.is_cancelled()) {
             self.say(Some(label), &event);
         }
         self.remember();
@@ -436,6 +437,9 @@ impl Service {
             match result {
                 Taken::Snapshot(_) => snapshots += 1,
                 Taken::Skipped(_) => {}
+                Taken::Failed(failure) if failure.is_stop() && self.stop.is_cancelled() => {
+                    self.say(Some(label), &ServiceEvent::RunStopped);
+                }
                 Taken::Failed(failure) => {
                     failures += 1;
                     let FailureReport { message, kind, .. } = failure.to_report();
@@ -445,13 +449,25 @@ impl Service {
                 }
             }
         }
-        self.say(Some(label), &ServiceEvent::RunEnded { snapshots, failures });
+        if snapshots + failures > 0 || !self.stop.is_cancelled() {
+            self.say(Some(label), &ServiceEvent::RunEnded { snapshots, failures });
+        }
     }
 
+    /// Says what is due when, and what would fail then: nobody should learn that in the night.
     fn say_when(&self) {
+        if let Ok(shared) = Shared::read(&self.config, &self.surroundings.environment) {
+            for (label, job) in &self.jobs {
+                if let Err(failure) = shared.source(&job.entry) {
+                    let message = failure.to_report().message;
+                    self.say(Some(label), &ServiceEvent::NotReady { message });
+                }
+            }
+        }
         for (label, job) in &self.jobs {
             if let Some(next_at) = job.agenda.due_at() {
-                self.say(Some(label), &ServiceEvent::Scheduled { next_at });
+                let tries = job.agenda.past().attempt.map_or(1, |attempt| attempt.tries + 1);
+                self.say(Some(label), &ServiceEvent::Scheduled { next_at, tries });
             }
         }
     }

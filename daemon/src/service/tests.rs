@@ -255,7 +255,8 @@ impl Host {
     /// Returns since the last call, in order, what was said of these names.
     fn said(&self, events: &[&str]) -> Vec<String> {
         let all = std::mem::take(&mut *self.said.lock().expect("sound"));
-        let is_asked = |line: &String| events.iter().any(|event| line.ends_with(event));
+        let is_asked =
+            |line: &String| events.iter().any(|event| line.ends_with(&format!(" {event}")));
         all.into_iter().filter(is_asked).collect()
     }
 }
@@ -449,7 +450,6 @@ async fn what_a_stop_or_a_kill_interrupts_is_taken_up_after_the_next_start() {
         host.said(&["run_begun", "run_ended"]),
         [
             "20 09:30 nightly run_begun",
-            "20 09:40 nightly run_ended",
             "20 09:41 nightly run_begun",
             "20 10:00 nightly run_begun",
             "20 10:30 nightly run_ended",
@@ -679,6 +679,6 @@ async fn runs_that_are_killed_again_and_again_are_said() {
     );
     let service = host.start(slow);
     host.pass(40).await;
-    service.stop().await;
+    service.kill().await;
     assert_eq!(host.said(&["run_failed"]), ["20 10:40 nightly run_failed"]);
 }
