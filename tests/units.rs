@@ -133,8 +133,35 @@ fn a_failure_that_a_person_must_mend_is_not_tried_again() {
         assert!(codes.contains("64") && codes.contains("78"), "{name}");
         assert!(!codes.contains("69") && !codes.contains("75"), "{name}");
     }
-    let service = unit("stonekeepd.service");
-    assert_eq!(settings(&service, "StartLimitIntervalSec"), ["0"]);
+}
+
+#[test]
+fn no_turn_of_a_timer_is_refused_for_those_before_it() {
+    // The limit counts starts that went well, too.
+    for name in ["stonekeepd.service", "stonekeepd-backup@.service"] {
+        assert_eq!(settings(&unit(name), "StartLimitIntervalSec"), ["0"], "{name}");
+    }
+    let prove = (unit("stonekeepd-prove.service"), unit("stonekeepd-prove.timer"));
+    assert_eq!(settings(&prove.0, "StartLimitIntervalSec"), ["1h"]);
+    assert_eq!(settings(&prove.1, "OnCalendar"), ["daily"]);
+}
+
+#[test]
+fn the_services_times_fit_into_those_that_its_unit_allows() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../daemon/src/service.rs");
+    let source = fs::read_to_string(source).expect("there");
+    let allowed = |name: &str| -> u64 {
+        let text = unit("stonekeepd.service");
+        settings(&text, name).concat().trim_end_matches("s").parse().expect("seconds")
+    };
+    let own = |name: &str| -> u64 {
+        let (_, behind) = source.split_once(&format!("const {name}: Duration = ")).expect(name);
+        let number = behind.strip_prefix("Duration::from_secs(").expect("seconds");
+        number.split(')').next().unwrap_or_default().parse().expect("a number")
+    };
+    let stopping = own("STOP_DURATION_MAX") + own("NOTICES_DURATION_MAX");
+    assert!(stopping < allowed("TimeoutStopSec"), "{stopping}");
+    assert!(2 * own("SLEEP_MAX") < allowed("WatchdogSec"));
 }
 
 #[test]

@@ -100,28 +100,83 @@ impl Crontab {
     /// Returns the longest time between two runs within a year from `from`, in a time zone; `None` if there are not two.
     #[must_use]
     pub fn longest_gap(&self, from: NaiveDate, zone: Tz) -> Option<Duration> {
-        let start = from.and_time(NaiveTime::MIN).and_utc();
-        let end = start + TimeDelta::days(YEAR_DAYS);
-        let faces = self.rules()?.after_owned(start - TimeDelta::seconds(1));
-        let runs = faces.take_while(|face| *face < end).map(|face| first(face.naive_utc(), zone));
-        let (mut last, mut longest): (Option<DateTime<Utc>>, _) = (None, None);
-        for run in runs {
-            let gap = last.and_then(|last| (run - last).to_std().ok());
-            longest = longest.max(gap);
-            last = Some(run);
+        let times = self.times();
+        let (begin, end) = times.first().zip(times.last())?;
+        let of_day = times.windows(2).filter_map(|two| (two[1] - two[0]).to_std().ok()).max();
+        let mut gaps = Gaps::default();
+        for day in self.days(from)? {
+            // Of most days the first and the last run tell enough: so no schedule is dense enough to take long.
+            if is_usual(day, zone) {
+                gaps.run(first(day.and_time(*begin), zone));
+                gaps.pass(of_day, first(day.and_time(*end), zone));
+            } else {
+                times.iter().for_each(|time| gaps.run(first(day.and_time(*time), zone)));
+            }
         }
-        longest
+        gaps.longest
     }
 
-    /// The fields as the `cron` crate takes them: seconds first, every number by itself, and weekdays from Sunday = 1.
-    fn rules(&self) -> Option<cron::Schedule> {
+    /// The numbers of each field.
+    fn numbers(&self) -> [BTreeSet<u32>; 5] {
         let mut fields = self.0.split_ascii_whitespace();
-        let [minute, hour, day, month, weekday] =
-            FIELDS.each_ref().map(|rule| rule.numbers(fields.next().unwrap_or("*")));
-        let weekday = weekday.into_iter().map(|day| day % 7 + 1).collect();
-        let fields = [minute, hour, day, month, weekday].map(|numbers| listed(&numbers));
-        format!("0 {}", fields.join(" ")).parse().ok()
+        FIELDS.each_ref().map(|rule| rule.numbers(fields.next().unwrap_or("*")))
     }
+
+    /// What a clock shows at the runs of one day, in order.
+    fn times(&self) -> Vec<NaiveTime> {
+        let [minutes, hours, ..] = self.numbers();
+        let of_hour =
+            |hour| minutes.iter().filter_map(move |m| NaiveTime::from_hms_opt(hour, *m, 0));
+        hours.iter().flat_map(|hour| of_hour(*hour)).collect()
+    }
+
+    /// The days of two years that have runs.
+    fn days(&self, from: NaiveDate) -> Option<impl Iterator<Item = NaiveDate>> {
+        let [.., day, month, weekday] = self.numbers();
+        let midnight = || BTreeSet::from([0]);
+        let start = from.and_time(NaiveTime::MIN).and_utc();
+        let end = start + TimeDelta::days(YEAR_DAYS);
+        let rules = rules([midnight(), midnight(), day, month, weekday])?;
+        let days = rules.after_owned(start - TimeDelta::seconds(1));
+        Some(days.take_while(move |day| *day < end).map(|day| day.date_naive()))
+    }
+
+    fn rules(&self) -> Option<cron::Schedule> {
+        rules(self.numbers())
+    }
+}
+
+/// The fields as the `cron` crate takes them: seconds first, every number by itself, and weekdays from Sunday = 1.
+fn rules([minute, hour, day, month, weekday]: [BTreeSet<u32>; 5]) -> Option<cron::Schedule> {
+    let weekday = weekday.into_iter().map(|day| day % 7 + 1).collect();
+    let fields = [minute, hour, day, month, weekday].map(|numbers| listed(&numbers));
+    format!("0 {}", fields.join(" ")).parse().ok()
+}
+
+/// The longest time between runs, which come in order.
+#[derive(Default)]
+struct Gaps {
+    last: Option<DateTime<Utc>>,
+    longest: Option<Duration>,
+}
+
+impl Gaps {
+    fn run(&mut self, at: DateTime<Utc>) {
+        let gap = self.last.and_then(|last| (at - last).to_std().ok());
+        self.pass(gap, at);
+    }
+
+    /// Goes on to a later run, between which and the last one no gap is longer.
+    fn pass(&mut self, longest: Option<Duration>, at: DateTime<Utc>) {
+        self.longest = self.longest.max(longest);
+        self.last = Some(at);
+    }
+}
+
+/// Whether the clock is not set on this day, so that it has 24 h.
+fn is_usual(day: NaiveDate, zone: Tz) -> bool {
+    let begin = |day: NaiveDate| first(day.and_time(NaiveTime::MIN), zone);
+    day.succ_opt().is_some_and(|next| begin(next) - begin(day) == TimeDelta::days(1))
 }
 
 fn listed(numbers: &BTreeSet<u32>) -> String {
@@ -301,6 +356,28 @@ mod tests {
         assert_eq!(gap("10/20 9-17/4 * * *"), Some(60 * 16 + 60 - 40));
     }
 
+    /// The longest gap as every single run has it.
+    fn longest_of_all(crontab: &Crontab, from: NaiveDate, zone: Tz) -> Option<Duration> {
+        let start = from.and_time(NaiveTime::MIN).and_utc();
+        let end = start + TimeDelta::days(YEAR_DAYS);
+        let faces = crontab.rules()?.after_owned(start - TimeDelta::seconds(1));
+        let faces = faces.take_while(|face| *face < end);
+        let mut gaps = Gaps::default();
+        faces.for_each(|face| gaps.run(first(face.naive_utc(), zone)));
+        gaps.longest
+    }
+
+    #[test]
+    fn the_longest_gap_of_the_densest_schedule_is_known_at_once() {
+        let from = NaiveDate::from_ymd_opt(2026, 11, 21).expect("a day");
+        let crontab: Crontab = "* * * * *".parse().expect("a schedule");
+        let begun = std::time::Instant::now();
+        let gap = crontab.longest_gap(from, chrono_tz::Europe::Berlin);
+        assert_eq!(gap, Some(Duration::from_secs(61 * 60)));
+        // Each single run of two years takes many seconds, unoptimised.
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
+
     /// The runs of a schedule in Berlin from an instant on, as a clock there shows them.
     fn runs(text: &str, from: &str, count: usize) -> Vec<String> {
         let crontab: Crontab = text.parse().expect("a schedule");
@@ -384,6 +461,20 @@ mod tests {
             let is_said = face.minute() == minute && hours.contains(&face.hour());
             let is_after_gap = face.naive_local() - before.naive_local() > TimeDelta::minutes(1);
             prop_assert!(is_said || is_after_gap, "{face}");
+        }
+
+        #[test]
+        fn the_longest_gap_is_that_of_all_runs(
+            minute in 0_u32..60, hours in prop::collection::btree_set(0_u32..24, 1..5),
+            days in prop::sample::select(vec!["* * *", "1,15 * *", "* * 0", "* 3,10 *", "25 10 *"]),
+            at in 8_000_i64..21_000, zone in prop::sample::select(vec![
+                chrono_tz::Europe::Berlin, chrono_tz::Australia::Lord_Howe, chrono_tz::America::Havana,
+                chrono_tz::Pacific::Apia, chrono_tz::America::Sao_Paulo, chrono_tz::UTC,
+            ]),
+        ) {
+            let crontab: Crontab = format!("{minute} {} {days}", listed(&hours)).parse().expect("a schedule");
+            let from = DateTime::from_timestamp(at * 86_400, 0).expect("an instant").date_naive();
+            prop_assert_eq!(crontab.longest_gap(from, zone), longest_of_all(&crontab, from, zone));
         }
 
         #[test]

@@ -49,19 +49,34 @@ pub(crate) async fn run(
     options: Options<'_>,
     cancel: CancellationToken,
 ) -> Result<ExitCode, Failure> {
-    let notices = Notices::load(config, environment, options.voice)?;
-    let result = each(config, environment, options, cancel, &notices).await;
+    let notices = Notices::load_for_one_run(config, environment, options.voice)?;
+    let asked: Vec<Label> = if options.labels.is_empty() {
+        config.databases().iter().map(|database| database.name.clone()).collect()
+    } else {
+        options.labels.to_vec()
+    };
+    let mut metrics = Metrics::to(config.metrics_file.as_deref());
+    let result = each(config, environment, options, cancel, &notices, &mut metrics).await;
     match &result {
+        // What became of each was told, and whoever reads our output is gone.
+        Ok(_) | Err(Failure::Output(_)) => {}
         // A label that is not in the file is somebody's slip.
-        Err(failure) if failure.kind() != ErrorKind::Usage => {
-            let all = || config.databases().iter().map(|database| &database.name);
-            if options.labels.is_empty() {
-                notices.tell_failure(all(), failure);
-            } else {
-                notices.tell_failure(options.labels, failure);
+        Err(failure) if failure.kind() == ErrorKind::Usage => {}
+        Err(failure) => {
+            notices.tell_failure(&asked, failure);
+            for label in &asked {
+                metrics.failed(label, config.repositories());
             }
         }
-        _ => notices.end_of_run(),
+    }
+    let is_slip = result.as_ref().is_err_and(|failure| failure.kind() == ErrorKind::Usage);
+    if !is_slip {
+        // The snapshots are there, whatever becomes of the files.
+        metrics.write(&asked).unwrap_or_else(|failure| failure.print(options.voice));
+    }
+    // Of a few databases nobody knows whether all is well.
+    if options.labels.is_empty() {
+        notices.end_of_run();
     }
     notices.finish(FINISH_DURATION_MAX).await;
     result
@@ -75,25 +90,32 @@ async fn each(
     options: Options<'_>,
     cancel: CancellationToken,
     notices: &Notices,
+    metrics: &mut Metrics,
 ) -> Result<ExitCode, Failure> {
     let shared = Shared::read(config, environment)?;
     let (databases, unknown) = shared.databases(options.labels).await?;
     let stores = shared.stores().await?;
     let mut worst = 0;
     let mut document = Document { databases: Vec::new() };
-    let metrics = Metrics::new();
+    // That nobody reads what is said does not keep databases from being backed up.
+    let mut heard = Ok(());
     let mut note = |outcome: Outcome| {
         worst = worst.max(outcome.exit_code());
         for repository in config.repositories() {
             metrics.record(&repository.name, &outcome);
         }
-        document.databases.push(tell(outcome, options)?);
-        Ok::<(), Failure>(())
+        if let Taken::Failed(failure) = &outcome.result {
+            failure.print(options.voice);
+        }
+        if heard.is_ok() {
+            heard = tell(&outcome, options);
+        }
+        document.databases.push(Line::of(outcome));
     };
     for (label, failure) in unknown {
         let outcome = Outcome::failed(label, failure);
         notices.tell(std::slice::from_ref(&outcome), None);
-        note(outcome)?;
+        note(outcome);
     }
     for database in &databases {
         let context = Context {
@@ -103,41 +125,38 @@ async fn each(
         };
         let outcomes = take(&shared, database, &stores, options.once, &context).await;
         notices.tell(&outcomes, None);
-        for outcome in outcomes {
-            note(outcome)?;
-        }
+        outcomes.into_iter().for_each(&mut note);
     }
-    if let Some(path) = &config.metrics_file {
-        // The snapshots are there, whatever becomes of the file.
-        metrics.write(path).unwrap_or_else(|failure| failure.print(options.voice));
-    }
+    heard?;
     if options.json {
         output::document(&document).map_err(Failure::Output)?;
     }
     Ok(ExitCode::from(worst))
 }
 
-/// Says what became of it, and returns it for the document.
-fn tell(outcome: Outcome, options: Options<'_>) -> Result<Line, Failure> {
-    let Outcome { label, repository, result } = outcome;
-    match result {
-        Taken::Snapshot(report) => {
-            if !options.json {
-                output::line(&summary(&report)).map_err(Failure::Output)?;
+/// Says on stdout what became of it, for people.
+fn tell(outcome: &Outcome, options: Options<'_>) -> Result<(), Failure> {
+    let line = match &outcome.result {
+        Taken::Snapshot(report) => summary(report),
+        Taken::Skipped(failure) => failure.to_report().message,
+        Taken::Failed(_) => return Ok(()),
+    };
+    if options.json { Ok(()) } else { output::line(&line).map_err(Failure::Output) }
+}
+
+impl Line {
+    fn of(Outcome { label, repository, result }: Outcome) -> Self {
+        match result {
+            Taken::Snapshot(report) => {
+                let repository = report.repository.clone();
+                Self::Snapshot { label, repository, snapshot: report }
             }
-            let repository = report.repository.clone();
-            Ok(Line::Snapshot { label, repository, snapshot: report })
-        }
-        Taken::Skipped(failure) => {
-            let skipped = failure.to_report().message;
-            if !options.json {
-                output::line(&skipped).map_err(Failure::Output)?;
+            Taken::Skipped(failure) => {
+                Self::Skipped { label, skipped: failure.to_report().message }
             }
-            Ok(Line::Skipped { label, skipped })
-        }
-        Taken::Failed(failure) => {
-            failure.print(options.voice);
-            Ok(Line::Failed { label, repository, error: failure.to_report() })
+            Taken::Failed(failure) => {
+                Self::Failed { label, repository, error: failure.to_report() }
+            }
         }
     }
 }

@@ -26,9 +26,10 @@ use self::{database::Database, repository::Repository, view::View};
 use crate::outcome::Outcome;
 
 /// Databases that are remembered (1000); others are counted. With [`database::SNAPSHOTS_MAX`] of 80 bytes each this comes to
-/// 20 MB for each repository at most, and to some KiB for a few databases.
+/// 20 MB for each repository at most, and to some KiB for a few databases. A view is a copy of it, and one is made at a time: so
+/// with two repositories it is 80 MB at most, and hundreds of KiB as a rule.
 const DATABASES_MAX: usize = 1_000;
-/// How long the schedule's loop may be silent (3 min): it beats each minute, and a machine may be short of time.
+/// How long the schedule's loop may be silent (3 min): it beats every 30 s at least, and a machine may be short of time.
 const BEAT_MAX: Duration = Duration::from_secs(180);
 
 /// What the configuration says of a database, or of those of a server.

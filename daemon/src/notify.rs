@@ -10,14 +10,23 @@ mod notice;
 mod run;
 mod said;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use stonekeep_config::{DaemonConfig, Environment};
 use stonekeep_engine::context::SystemClock;
 use stonekeep_format::{Clock, ids::Label, prove::ProbeLine};
 use tokio::{
-    sync::{Mutex, mpsc},
+    sync::{
+        Mutex,
+        mpsc::{self, error::TrySendError},
+    },
     task::JoinHandle,
     time::timeout,
 };
@@ -32,7 +41,7 @@ use self::{
 };
 use crate::{failure::Failure, log::Voice, outcome::Outcome};
 
-/// What waits to be told at most (256): one run of each database of a large installation.
+/// What waits to be told at most (256): runs of entries, of which each may have many databases.
 const QUEUE_MAX: usize = 256;
 /// How long the end of a run by hand or by a timer waits for what is not told yet (60 s): a webhook and a mail that are each
 /// tried three times take half a minute.
@@ -44,12 +53,14 @@ pub(crate) struct Notices {
     channels: Arc<Channels>,
     voice: Voice,
     queue: mpsc::Sender<Job>,
+    /// Whether a run found no place in the queue: nobody knows then whether all is well.
+    has_dropped: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
 enum Job {
-    /// What became of one database.
-    Run(Run),
+    /// What became of the databases of one run.
+    Runs(Vec<Run>),
     /// What a proof has found.
     Notice(Box<Notice>),
     /// All databases that were to be backed up have been.
@@ -65,6 +76,17 @@ impl Notices {
         voice: Voice,
     ) -> Result<Self, Failure> {
         let told = Arc::new(Mutex::new(Memory::new(&config.state_dir)));
+        Self::begin(config, environment, voice, told)
+    }
+
+    /// As [`Notices::load`], for a process that ends with this run. Where it cannot remember the ones before, one that comes
+    /// to nothing is told at once: no later one could count it.
+    pub(crate) fn load_for_one_run(
+        config: &DaemonConfig,
+        environment: &Environment,
+        voice: Voice,
+    ) -> Result<Self, Failure> {
+        let told = Arc::new(Mutex::new(Memory::of_one_run(&config.state_dir)));
         Self::begin(config, environment, voice, told)
     }
 
@@ -85,6 +107,7 @@ impl Notices {
     ) -> Result<Self, Failure> {
         let channels = Arc::new(Channels::load(config, environment)?);
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+        let has_dropped = Arc::new(AtomicBool::new(false));
         let teller = Teller {
             told: Arc::clone(&told),
             channels: Arc::clone(&channels),
@@ -92,16 +115,15 @@ impl Notices {
             voice,
             clock: Arc::new(SystemClock),
             is_good: None,
+            has_dropped: Arc::clone(&has_dropped),
         };
-        Ok(Self { told, channels, voice, queue, task: tokio::spawn(teller.work(jobs)) })
+        let task = tokio::spawn(teller.work(jobs));
+        Ok(Self { told, channels, voice, queue, has_dropped, task })
     }
 
     /// Tells what became of a run of one database or of several, if it is news. Returns at once.
     pub(crate) fn tell(&self, outcomes: &[Outcome], next_run_at: Option<DateTime<Utc>>) {
-        let now = SystemClock.now();
-        for run in Run::each(outcomes, now, next_run_at) {
-            self.put(Job::Run(run));
-        }
+        self.put(Job::Runs(Run::each(outcomes, SystemClock.now(), next_run_at).collect()));
     }
 
     /// Tells that nothing could be begun, which is a failure of each of these databases.
@@ -110,9 +132,9 @@ impl Notices {
         labels: impl IntoIterator<Item = &'l Label>,
         failure: &Failure,
     ) {
-        for label in labels {
-            self.put(Job::Run(Run::failed(label.clone(), failure, SystemClock.now())));
-        }
+        let now = SystemClock.now();
+        let failed = |label: &Label| Run::failed(label.clone(), failure, now);
+        self.put(Job::Runs(labels.into_iter().map(failed).collect()));
     }
 
     /// Says that all databases that were to be backed up have been: the ping of `[notify]` is called now if all is well.
@@ -130,7 +152,11 @@ impl Notices {
         if self.channels.is_nobody() {
             return;
         }
-        if self.queue.try_send(job).is_err() {
+        if let Err(error) = self.queue.try_send(job) {
+            let (TrySendError::Full(job) | TrySendError::Closed(job)) = error;
+            if matches!(job, Job::Runs(_)) {
+                self.has_dropped.store(true, Ordering::Release);
+            }
             self.voice.say(None, &Told::NoticesDropped);
         }
     }
@@ -160,13 +186,18 @@ struct Teller {
     clock: Arc<dyn Clock>,
     /// Whether every run since the last end was good; `None`: there was none.
     is_good: Option<bool>,
+    has_dropped: Arc<AtomicBool>,
 }
 
 impl Teller {
     async fn work(mut self, mut jobs: mpsc::Receiver<Job>) {
         while let Some(job) = jobs.recv().await {
             match job {
-                Job::Run(run) => self.run(&run).await,
+                Job::Runs(runs) => {
+                    for run in &runs {
+                        self.run(run).await;
+                    }
+                }
                 Job::Notice(notice) => {
                     self.deliver(&notice).await;
                 }
@@ -182,7 +213,9 @@ impl Teller {
         let memory = Arc::clone(&self.told);
         let mut memory = memory.lock().await;
         let before = memory.state(&run.label);
-        let Decision { notice, told, untold } = memory::decide(&before, run, self.repeat);
+        let idle_runs_max = memory.idle_runs_max(run, &before);
+        let Decision { notice, told, untold } =
+            memory::decide(&before, run, self.repeat, idle_runs_max);
         let is_told = match notice {
             None => true,
             Some(kind) => self.deliver(&Notice::of_run(kind, run, &before)).await,
@@ -226,7 +259,12 @@ impl Teller {
     }
 
     async fn end(&mut self) {
+        let has_dropped = self.has_dropped.swap(false, Ordering::AcqRel);
         let (Some(ping), Some(true)) = (self.channels.ping(), self.is_good.take()) else { return };
+        if has_dropped {
+            self.voice.say(None, &Told::PingUnsure);
+            return;
+        }
         let is_configured = |label: &_| self.channels.is_configured(label);
         let trouble = self.told.lock().await.trouble(self.clock.now(), is_configured);
         match trouble {

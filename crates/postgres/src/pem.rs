@@ -1,13 +1,14 @@
 //! Certificates and keys: a file, or a text for which there is no file.
 //!
-//! libpq takes files only. A text is kept in memory under a path that our children inherit, so that
-//! nothing is written where nothing can be, and nothing is left behind.
+//! libpq takes files only. A text is kept in memory under a path in our own `/proc`, which children of the same user may open,
+//! so that nothing is written where nothing can be, and nothing is left behind. No child inherits it.
 
 use std::{
     fs::{File, Permissions},
     io::{self, Write as _},
     os::{fd::AsRawFd as _, unix::fs::PermissionsExt as _},
     path::{Path, PathBuf},
+    process::id,
     sync::Arc,
 };
 
@@ -40,8 +41,7 @@ impl Pem {
     /// # Errors
     /// The operating system's: there is no memory for it.
     pub fn text(name: PathBuf, text: SecretString) -> io::Result<Self> {
-        // Not closed when a child begins: it reads it by this number.
-        let mut file = File::from(memfd_create("stonekeep-pem", MemfdFlags::empty())?);
+        let mut file = File::from(memfd_create("stonekeep-pem", MemfdFlags::CLOEXEC)?);
         // libpq refuses a key that is open to others.
         file.set_permissions(Permissions::from_mode(0o600))?;
         file.write_all(text.expose_secret().as_bytes())?;
@@ -61,7 +61,8 @@ impl Pem {
     /// Returns the path under which a child of ours finds it.
     pub(crate) fn child_path(&self) -> PathBuf {
         match &self.text {
-            Some(memory) => format!("/proc/self/fd/{}", memory.file.as_raw_fd()).into(),
+            // Ours and not `self`: pg_dump opens it, pg_dumpall's pg_dump does, and a child that needs none has none.
+            Some(memory) => format!("/proc/{}/fd/{}", id(), memory.file.as_raw_fd()).into(),
             None => self.path.clone(),
         }
     }
@@ -81,5 +82,13 @@ mod tests {
             .expect("sh runs");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "-----BEGIN600\n");
         assert!(!format!("{pem:?}").contains("BEGIN"), "{pem:?}");
+    }
+
+    #[test]
+    fn no_child_inherits_a_text() {
+        let _pem = Pem::text("env:KEY".into(), "-----BEGIN".into()).expect("memory");
+        let output = std::process::Command::new("ls").args(["-l", "/proc/self/fd"]).output();
+        let listed = String::from_utf8(output.expect("ls runs").stdout).expect("text");
+        assert!(listed.contains("->") && !listed.contains("memfd:stonekeep-pem"), "{listed}");
     }
 }

@@ -24,7 +24,7 @@ use super::{
 
 /// Runs in a row without a snapshot and without a failure after which somebody is told (3): another run may well take longer
 /// than one interval.
-const IDLE_RUNS_MAX: u32 = 3;
+pub(super) const IDLE_RUNS_MAX: u32 = 3;
 /// The longest file that is read (64 KiB): a few hundred causes.
 const BYTES_MAX: u64 = 64 << 10;
 /// Files that are looked at (10 000): more databases than one daemon has.
@@ -59,8 +59,8 @@ pub(super) struct Decision {
 }
 
 /// Decides whether a run is news: the first failure, and one for another reason, and again after `repeat`; each suspicious
-/// snapshot; the first good one after either.
-pub(super) fn decide(before: &State, run: &Run, repeat: Duration) -> Decision {
+/// snapshot; the first good one after either; and so many runs in a row that come to nothing.
+pub(super) fn decide(before: &State, run: &Run, repeat: Duration, idle_runs_max: u32) -> Decision {
     let nothing = |state: State| Decision { notice: None, told: state.clone(), untold: state };
     let heard_at = Some(run.at);
     match run.verdict {
@@ -85,7 +85,7 @@ pub(super) fn decide(before: &State, run: &Run, repeat: Duration) -> Decision {
         Verdict::Idle => {
             let idle_runs = before.idle_runs.saturating_add(1);
             let before = State { idle_runs, heard_at, ..before.clone() };
-            if idle_runs < IDLE_RUNS_MAX {
+            if idle_runs < idle_runs_max {
                 return nothing(before);
             }
             let causes = BTreeSet::from([Kind::Stuck.as_str().to_owned()]);
@@ -145,6 +145,8 @@ pub(super) struct Memory {
     directory: PathBuf,
     states: BTreeMap<Label, State>,
     is_unkept_said: bool,
+    /// Whether the process ends with this run.
+    is_of_one_run: bool,
 }
 
 impl Memory {
@@ -153,7 +155,20 @@ impl Memory {
             directory: state_dir.join("notified"),
             states: BTreeMap::new(),
             is_unkept_said: false,
+            is_of_one_run: false,
         }
+    }
+
+    /// One of a process that ends with its run, so that only what is on disk is remembered.
+    pub(super) fn of_one_run(state_dir: &Path) -> Self {
+        Self { is_of_one_run: true, ..Self::new(state_dir) }
+    }
+
+    /// How many runs in a row may come to nothing before somebody is told: none where they cannot be counted.
+    pub(super) fn idle_runs_max(&self, run: &Run, before: &State) -> u32 {
+        let is_asked = self.is_of_one_run && run.verdict == Verdict::Idle;
+        let is_uncounted = is_asked && self.write(&self.file(&run.label), before).is_err();
+        if is_uncounted { 1 } else { IDLE_RUNS_MAX }
     }
 
     /// Returns what was told of a database. Another process may have told it.
@@ -183,8 +198,12 @@ impl Memory {
                 _ => Err(error),
             });
         }
+        self.write(&file, state)
+    }
+
+    fn write(&self, file: &Path, state: &State) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        replace(&file, &serde_json::to_vec(state)?, 0o600)
+        replace(file, &serde_json::to_vec(state)?, 0o600)
     }
 
     fn file(&self, label: &Label) -> PathBuf {

@@ -80,8 +80,11 @@ impl Notice {
             Kind::Suspicious => format!("{label}: SUSPICIOUS snapshot{}", why(run)),
             Kind::Recovered => format!("{label}: good again{}", after(before, run.at)),
             Kind::Stuck => {
-                let runs = before.idle_runs.saturating_add(1);
-                format!("{label}: no snapshot in {runs} runs: skipped or stopped")
+                let runs = match before.idle_runs.saturating_add(1) {
+                    1 => "this run".to_owned(),
+                    runs => format!("{runs} runs"),
+                };
+                format!("{label}: no snapshot in {runs}: skipped or stopped")
             }
             _ => format!("{label}: backup FAILED{}", kinds(run)),
         };

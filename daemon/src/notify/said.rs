@@ -27,6 +27,8 @@ pub(crate) enum Told {
     PingSent,
     /// A ping did not.
     PingLost { message: String },
+    /// What was told of was well, and not all was.
+    PingUnsure,
     /// This was well, and another database is not.
     PingHeld { trouble: Label },
 }
@@ -55,6 +57,10 @@ impl Said for Told {
             }
             Self::PingSent => "called the ping".to_owned(),
             Self::PingLost { message } => format!("the ping did not arrive: {message}"),
+            Self::PingUnsure => {
+                "the ping is not called: too much was to be told to know that all is well"
+                    .to_owned()
+            }
             Self::PingHeld { trouble } => {
                 format!("the ping is not called: {trouble} is in trouble")
             }

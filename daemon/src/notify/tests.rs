@@ -14,7 +14,7 @@ use serde_json::Value;
 use stonekeep_format::ids::{Label, SnapshotId};
 
 use super::{
-    memory::{State, decide},
+    memory::{IDLE_RUNS_MAX, State, decide},
     notice::Kind,
     run::{Failed, Snapshot},
     *,
@@ -59,7 +59,7 @@ fn run(hour: u32, verdict: Verdict, kinds: &[&'static str]) -> Run {
 fn told(runs: &[Run]) -> Vec<Option<Kind>> {
     let mut state = State::default();
     let mut one = |run: &Run| {
-        let decision = decide(&state, run, DAY);
+        let decision = decide(&state, run, DAY, IDLE_RUNS_MAX);
         state = decision.told;
         decision.notice
     };
@@ -119,15 +119,19 @@ fn skipped_runs_are_told_when_they_are_many() {
 
 #[test]
 fn what_did_not_arrive_is_told_by_the_next_run() {
-    let failed = decide(&State::default(), &run(0, Verdict::Failed, &["denied"]), DAY);
+    let failed =
+        decide(&State::default(), &run(0, Verdict::Failed, &["denied"]), DAY, IDLE_RUNS_MAX);
     assert_eq!(failed.untold.trouble_since, Some(at(0)));
-    let again = decide(&failed.untold, &run(1, Verdict::Failed, &["denied"]), DAY);
+    let again = decide(&failed.untold, &run(1, Verdict::Failed, &["denied"]), DAY, IDLE_RUNS_MAX);
     assert_eq!(again.notice, Some(Kind::Failed));
     // Of a failure that nobody heard of, nobody need hear the end.
-    assert_eq!(decide(&failed.untold, &run(1, Verdict::Good, &[]), DAY).notice, None);
-    let good = decide(&again.told, &run(2, Verdict::Good, &[]), DAY);
     assert_eq!(
-        decide(&good.untold, &run(3, Verdict::Good, &[]), DAY).notice,
+        decide(&failed.untold, &run(1, Verdict::Good, &[]), DAY, IDLE_RUNS_MAX).notice,
+        None
+    );
+    let good = decide(&again.told, &run(2, Verdict::Good, &[]), DAY, IDLE_RUNS_MAX);
+    assert_eq!(
+        decide(&good.untold, &run(3, Verdict::Good, &[]), DAY, IDLE_RUNS_MAX).notice,
         Some(Kind::Recovered)
     );
 }
@@ -136,7 +140,8 @@ fn what_did_not_arrive_is_told_by_the_next_run() {
 fn what_was_told_outlives_the_process() {
     let dir = tempfile::tempdir().expect("a directory");
     let state_dir = dir.path().join("state");
-    let failed = decide(&State::default(), &run(0, Verdict::Failed, &["denied"]), DAY).told;
+    let failed =
+        decide(&State::default(), &run(0, Verdict::Failed, &["denied"]), DAY, IDLE_RUNS_MAX).told;
     let mut memory = Memory::new(&state_dir);
     assert_eq!(memory.remember(&label(), failed.clone()), None);
     let other = Memory::new(&state_dir);
@@ -158,15 +163,34 @@ fn without_a_state_directory_it_is_remembered_until_the_end_and_said_once() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::write(dir.path().join("state"), "a file").expect("written");
     let mut memory = Memory::new(&dir.path().join("state"));
-    let failed = decide(&State::default(), &run(0, Verdict::Failed, &["denied"]), DAY).told;
+    let failed =
+        decide(&State::default(), &run(0, Verdict::Failed, &["denied"]), DAY, IDLE_RUNS_MAX).told;
     assert!(memory.remember(&label(), failed.clone()).is_some());
     assert_eq!(memory.remember(&label(), failed.clone()), None);
     assert_eq!(memory.state(&label()), failed);
 }
 
 #[test]
+fn a_run_that_came_to_nothing_is_told_at_once_where_runs_cannot_be_counted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("file"), "a file").expect("written");
+    let idle = run(0, Verdict::Idle, &["unavailable"]);
+    let notice = |memory: &Memory| {
+        let (before, max) = (State::default(), memory.idle_runs_max(&idle, &State::default()));
+        let notice = decide(&before, &idle, DAY, max).notice;
+        notice.map(|kind| Notice::of_run(kind, &idle, &before).subject().to_owned())
+    };
+    let (kept, unkept) = (dir.path().join("state"), dir.path().join("file"));
+    assert_eq!(notice(&Memory::of_one_run(&kept)), None);
+    assert_eq!(notice(&Memory::new(&unkept)), None, "a service counts them itself");
+    let told = notice(&Memory::of_one_run(&unkept)).unwrap_or_default();
+    assert_eq!(told, "stonekeep: bookings: no snapshot in this run: skipped or stopped");
+}
+
+#[test]
 fn a_message_says_what_is_known_in_every_form() {
-    let before = decide(&State::default(), &run(0, Verdict::Failed, &["denied"]), DAY).told;
+    let before =
+        decide(&State::default(), &run(0, Verdict::Failed, &["denied"]), DAY, IDLE_RUNS_MAX).told;
     let notice = Notice::of_run(Kind::Failed, &run(3, Verdict::Failed, &["denied"]), &before);
     assert_eq!(notice.subject(), "stonekeep: bookings: backup FAILED (denied)");
     let json = serde_json::to_value(&notice).expect("JSON");
@@ -231,6 +255,7 @@ fn the_docs_name_all_that_is_said_of_telling() {
         Told::NoticesNotRemembered { message: message.clone() },
         Told::PingSent,
         Told::PingLost { message },
+        Told::PingUnsure,
         Told::PingHeld { trouble: label() },
     ] {
         assert_documented(&said);
@@ -304,6 +329,7 @@ fn teller(dir: &Path, url: &str) -> Teller {
         voice: Voice::Text,
         clock: Arc::new(SystemClock),
         is_good: None,
+        has_dropped: Arc::new(AtomicBool::new(false)),
     }
 }
 
@@ -318,7 +344,7 @@ async fn work(teller: Teller, jobs: Vec<Job>) {
 
 fn of(name: &str, verdict: Verdict, kinds: &[&'static str]) -> Job {
     let label = name.parse().expect("a label");
-    Job::Run(Run { label, at: SystemClock.now(), ..run(0, verdict, kinds) })
+    Job::Runs(vec![Run { label, at: SystemClock.now(), ..run(0, verdict, kinds) }])
 }
 
 #[tokio::test]
@@ -348,6 +374,36 @@ async fn pings_are_called_only_when_all_is_well() {
         let calls = called(vec![of("bookings", verdict, &[]), good("shop"), Job::End]).await;
         assert!(calls.iter().all(|call| !call.starts_with('/')), "{verdict:?}: {calls:?}");
     }
+}
+
+#[tokio::test]
+async fn a_run_that_found_no_place_in_the_queue_holds_the_next_ping() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (url, calls) = listener("200 OK");
+    let (queue, mut jobs) = mpsc::channel(1);
+    let mut teller = teller(dir.path(), &url);
+    let notices = Notices {
+        told: Arc::clone(&teller.told),
+        channels: Arc::clone(&teller.channels),
+        voice: Voice::Text,
+        queue,
+        has_dropped: Arc::clone(&teller.has_dropped),
+        task: tokio::spawn(async {}),
+    };
+    let failed = |number: u32| {
+        let label: Label = format!("server-{number}").parse().expect("a label");
+        Outcome::failed(label.clone(), Failure::Stopped { label })
+    };
+    notices.tell(&(0..1_000).map(failed).collect::<Vec<_>>(), None);
+    assert!(!teller.has_dropped.load(Ordering::Acquire), "one run takes one place");
+    assert!(matches!(jobs.try_recv(), Ok(Job::Runs(runs)) if runs.len() == 1_000));
+    notices.put(of("shop", Verdict::Good, &[]));
+    notices.put(of("shop", Verdict::Failed, &["denied"]));
+    for _ in 0..2 {
+        teller.is_good = Some(true);
+        teller.end().await;
+    }
+    assert_eq!(calls.try_iter().count(), 1, "the second end knows of all");
 }
 
 #[tokio::test]

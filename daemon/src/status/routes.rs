@@ -18,9 +18,10 @@ use axum::{
     routing::get,
 };
 use stonekeep_config::StatusConfig;
+use tokio::sync::Semaphore;
 
 use super::{figures, page, words};
-use crate::board::Board;
+use crate::board::{Board, view::View};
 
 const HTML: &str = "text/html; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -30,6 +31,10 @@ const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-
 /// another name has been given our address for its own (DNS rebinding).
 const OWN_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
+/// Views of the board at a time (1): each is a copy of all that it remembers, 20 MB for each repository at most, and so much text
+/// again. Others wait for their turn, as long as their connection lasts.
+const RENDERS_MAX: usize = 1;
+
 /// What every answer is made of.
 #[derive(Debug, Clone)]
 struct App {
@@ -37,12 +42,18 @@ struct App {
     show_names: bool,
     /// Whether we must be asked for by one of [`OWN_NAMES`].
     is_loopback: bool,
+    /// Whose turn it is to have a view.
+    turn: Arc<Semaphore>,
 }
 
 /// Returns what answers at this address.
 pub(super) fn app(board: Arc<Board>, status: &StatusConfig, at: Option<SocketAddr>) -> Router {
-    let is_loopback = at.is_none_or(|at| at.ip().is_loopback());
-    let app = App { board, show_names: status.show_names, is_loopback };
+    let app = App {
+        board,
+        show_names: status.show_names,
+        is_loopback: at.is_none_or(is_loopback),
+        turn: Arc::new(Semaphore::new(RENDERS_MAX)),
+    };
     Router::new()
         .route("/", get(status_page))
         .route("/metrics", get(metrics))
@@ -51,6 +62,11 @@ pub(super) fn app(board: Arc<Board>, status: &StatusConfig, at: Option<SocketAdd
         .fallback(|| async { (StatusCode::NOT_FOUND, "there is nothing here\n") })
         .layer(middleware::from_fn_with_state(app.clone(), guard))
         .with_state(app)
+}
+
+/// Whether it is the own host's, also where IPv6 has it as `::ffff:127.0.0.1`.
+fn is_loopback(at: SocketAddr) -> bool {
+    at.ip().to_canonical().is_loopback()
 }
 
 /// Refuses what nobody needs to ask, and says on every answer what a browser may do with it: show it, and nothing else.
@@ -115,13 +131,21 @@ fn answer(status: StatusCode, kind: &'static str, text: String) -> Response {
     (status, [(CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
 }
 
+impl App {
+    /// Makes something of what may be shown, one at a time.
+    async fn view<T>(&self, render: impl FnOnce(&View) -> T + Send) -> T {
+        // Closed by nobody.
+        let _turn = self.turn.acquire().await;
+        render(&self.board.view(self.show_names))
+    }
+}
+
 async fn status_page(State(app): State<App>) -> Response {
-    let view = app.board.view(app.show_names);
-    answer(StatusCode::OK, HTML, page::render(&view).into_string())
+    answer(StatusCode::OK, HTML, app.view(|view| page::render(view).into_string()).await)
 }
 
 async fn metrics(State(app): State<App>) -> Response {
-    match figures::text(&app.board.view(app.show_names)) {
+    match app.view(figures::text).await {
         Ok(text) => answer(StatusCode::OK, METRICS, text),
         Err(_) => {
             let why = "the figures cannot be written\n".to_owned();
@@ -158,6 +182,21 @@ mod tests {
             headers.append(HOST, HeaderValue::from_static(host));
         }
         is_own_name(&headers)
+    }
+
+    #[test]
+    fn an_address_of_the_own_host_is_known_in_any_form() {
+        for (at, is_own) in [
+            ("127.0.0.1:9620", true),
+            ("127.9.9.9:9620", true),
+            ("[::1]:9620", true),
+            ("[::ffff:127.0.0.1]:9620", true),
+            ("[::ffff:10.0.0.1]:9620", false),
+            ("0.0.0.0:9620", false),
+            ("[::]:9620", false),
+        ] {
+            assert_eq!(is_loopback(at.parse().expect("an address")), is_own, "{at}");
+        }
     }
 
     #[test]
