@@ -296,6 +296,12 @@ impl Service {
         }
         let Some(job) = self.jobs.get_mut(label) else { return };
         let is_leaving = job.state == JobState::Leaving;
+        // The databases of a server bear other names than its entry, of which only the list of them can fail.
+        let is_listed =
+            job.entry.patterns().is_some() && !outcomes.iter().any(|each| each.label == *label);
+        if is_listed {
+            self.notices.listed(label);
+        }
         let Followup { event, news, waits } = job.end(outcomes, now);
         // That a run was stopped, whoever stopped it knows.
         if event.is_none() || !self.stop.is_cancelled() {
