@@ -175,6 +175,10 @@ fn what_fails_shrinks_and_recovers_is_told_once_and_pings_only_when_all_is_well(
     let good = told.backup(0);
     assert_eq!((good.pings, good.own_pings), (1, 1), "{good:?}");
     assert!(good.posted.is_empty() && good.letters.is_empty(), "{good:?}");
+    let named = told.daemon(&["backup", "bookings"]);
+    assert!(named.status.success(), "{}", said(&named));
+    let named = told.heard();
+    assert_eq!((named.pings, named.own_pings), (0, 1), "of all it says nothing: {named:?}");
 
     told.break_it();
     let failed = told.backup(78);
@@ -207,6 +211,46 @@ fn what_fails_shrinks_and_recovers_is_told_once_and_pings_only_when_all_is_well(
     let good = told.heard();
     good.is_told("recovered", "stonekeep: bookings: good again");
     assert_eq!((good.pings, good.own_pings), (1, 1), "{good:?}");
+}
+
+#[test]
+fn whoever_reads_the_output_may_be_gone() {
+    let told = Told::start("unread");
+    let metrics = told.installation.path("stonekeep-%l.prom");
+    told.configure(|text| {
+        let (url, metrics) = (&told.source.url, metrics.display());
+        let second = "[[database]]\nname = \"second\"";
+        format!(
+            "metrics_file = \"{metrics}\"\n{text}{second}\nurl = \"{url}\"\ntls = \"disable\"\n"
+        )
+    });
+    let mut backup = told.installation.daemon(&["backup"]);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("there");
+    let output = run(backup.stdout(full));
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    let heard = told.heard();
+    assert!(heard.posted.is_empty() && heard.letters.is_empty(), "{heard:?}");
+    assert_eq!(heard.pings, 1, "both have their snapshots: {heard:?}");
+    for label in ["bookings", "second"] {
+        let file = told.installation.path(&format!("stonekeep-{label}.prom"));
+        let figures = fs::read_to_string(file).expect("written");
+        let good =
+            format!("stonekeep_backup_success{{database=\"{label}\",repository=\"vault\"}} 1");
+        assert!(figures.contains(&good), "{figures}");
+    }
+
+    // Nothing can be begun: what the last run wrote is no more.
+    fs::remove_file(told.installation.path("signer")).expect("removed");
+    let output = told.daemon(&["backup", "second"]);
+    assert!(!output.status.success());
+    for (label, success) in [("bookings", 1), ("second", 0)] {
+        let file = told.installation.path(&format!("stonekeep-{label}.prom"));
+        let figures = fs::read_to_string(file).expect("written");
+        let line = format!(
+            "stonekeep_backup_success{{database=\"{label}\",repository=\"vault\"}} {success}"
+        );
+        assert!(figures.contains(&line), "{figures}");
+    }
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub struct DaemonConfig {
     pub compression_level: i32,
     /// A list of segment ids, one a line, that are stored again by the next run.
     pub distrust_file: Option<PathBuf>,
-    /// Where figures of the last run are written for Prometheus.
+    /// Where figures of the last run are written for Prometheus; `%l` in the file's name is the label.
     pub metrics_file: Option<PathBuf>,
     /// The directory of `pg_dump`, with `%v` for the server's major; absent: it is looked for.
     pub pg_bindir: Option<String>,

@@ -133,7 +133,13 @@ async fn each(
         notices.tell(&outcomes, None);
         outcomes.into_iter().for_each(&mut note);
     }
-    heard?;
+    // Of several codes the greatest counts.
+    if let Err(failure) = heard {
+        if worst <= failure.kind().exit_code() {
+            return Err(failure);
+        }
+        failure.print(options.voice);
+    }
     if options.json {
         output::document(&document).map_err(Failure::Output)?;
     }
