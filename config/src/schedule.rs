@@ -35,6 +35,11 @@ pub enum CrontabError {
         /// The greatest.
         max: u32,
     },
+    /// A nickname, as some crons have them.
+    #[error(
+        "{0:?} is no schedule here: write its five fields, such as \"0 * * * *\" for each hour or \"0 3 * * *\" for each night"
+    )]
+    Nickname(String),
     /// Both day fields are restricted.
     #[error(
         "a schedule that restricts both the day of the month and the weekday is refused: leave one of them *"
@@ -194,6 +199,11 @@ impl FromStr for Crontab {
     type Err = CrontabError;
     fn from_str(text: &str) -> Result<Self, CrontabError> {
         let fields: Vec<_> = text.split_ascii_whitespace().collect();
+        if let [nickname] = fields[..]
+            && nickname.starts_with('@')
+        {
+            return Err(CrontabError::Nickname(nickname.chars().take(80).collect()));
+        }
         if fields.len() != FIELDS.len() {
             return Err(CrontabError::Fields(fields.len()));
         }
@@ -306,7 +316,8 @@ mod tests {
 
     #[test]
     fn what_is_no_schedule_is_refused() {
-        assert_eq!("@hourly".parse::<Crontab>(), Err(CrontabError::Fields(1)));
+        let nickname = "@hourly".parse::<Crontab>();
+        assert_eq!(nickname, Err(CrontabError::Nickname("@hourly".to_owned())));
         assert_eq!("0 15 * * * *".parse::<Crontab>(), Err(CrontabError::Fields(6)));
         for bad in [
             "60 * * * *",

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use serde::Serialize;
-use stonekeep_config::{DaemonConfig, Environment};
+use stonekeep_config::{DaemonConfig, DatabaseConfig, Environment};
 use stonekeep_engine::{Context, backup::BackupReport, context::SystemClock};
 use stonekeep_format::{ErrorKind, ids::Label};
 use stonekeep_process::{failure::FailureReport, output};
@@ -112,6 +112,12 @@ async fn each(
         }
         document.databases.push(Line::of(outcome));
     };
+    let is_listed = |entry: &&DatabaseConfig| {
+        entry.patterns().is_some() && !unknown.iter().any(|(label, _)| *label == entry.name)
+    };
+    if options.labels.is_empty() {
+        config.databases().iter().filter(is_listed).for_each(|entry| notices.listed(&entry.name));
+    }
     for (label, failure) in unknown {
         let outcome = Outcome::failed(label, failure);
         notices.tell(std::slice::from_ref(&outcome), None);

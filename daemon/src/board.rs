@@ -182,6 +182,15 @@ impl Board {
         }
     }
 
+    /// Takes note that a server's databases could be listed, if that had failed before.
+    pub(crate) fn listed(&self, entry: &Label) {
+        let mut state = self.state();
+        let is_server = state.entries.iter().any(|each| each.several && each.label == *entry);
+        if let Some(database) = state.databases.get_mut(entry).filter(|_| is_server) {
+            database.forgive();
+        }
+    }
+
     /// Returns a listener that writes down what a run of this database says, and passes it on.
     pub(crate) fn listener(
         self: &Arc<Self>,

@@ -36,7 +36,10 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run as a service: back each database up on its schedule, until asked to stop; SIGHUP reads the configuration again
+    /// Run as a service: back each database up on its schedule, until asked to stop
+    ///
+    /// SIGHUP reads the configuration again. SIGTERM and Ctrl-C end it: runs at work record what they have stored, and the next
+    /// start takes them up again. How it is shows on a page at http://127.0.0.1:9620/, or where `[status]` says.
     Run,
     /// Take one snapshot of each database now, one after another
     Backup {

@@ -50,6 +50,9 @@ pub(crate) enum Failure {
     /// A backup.
     #[error("cannot back up {label}")]
     Backup { label: Label, source: Box<BackupError> },
+    /// A backup that another run is taking.
+    #[error("{label} was skipped")]
+    Skipped { label: Label, source: Box<BackupError> },
     /// A backup into one repository.
     #[error("cannot back up {label} into {repository}")]
     BackupInto { label: Label, repository: String, source: Box<BackupError> },
@@ -70,6 +73,11 @@ pub(crate) enum Failure {
         "{label} was ended: nothing moved for {minutes} minutes; look at the server and the bucket, or raise stall_max"
     )]
     Stalled { label: Label, minutes: u64 },
+    /// Its runs were killed.
+    #[error(
+        "{label} was begun {tries} times and each run was killed before it ended: look at the system's log; is memory short?"
+    )]
+    Killed { label: Label, tries: u32 },
     /// Nothing is on a schedule.
     #[error(
         "no [[database]] has a schedule: give one, such as schedule = \"15 * * * *\", or call `stonekeepd backup` instead"
@@ -114,6 +122,7 @@ impl Failure {
             Self::Databases { source, .. } => source.kind(),
             Self::Store { source, .. } => source.kind(),
             Self::Backup { source, .. }
+            | Self::Skipped { source, .. }
             | Self::BackupInto { source, .. }
             | Self::Check { source, .. } => source.kind(),
             Self::Prove { source, .. } => source.kind(),
@@ -132,6 +141,7 @@ impl Failure {
             | Self::LogFilter(_) => ErrorKind::Config,
             Self::Task { .. } => ErrorKind::Internal,
             Self::Stopped { .. }
+            | Self::Killed { .. }
             | Self::Stalled { .. }
             | Self::Output(_)
             | Self::Runtime(_)
@@ -174,6 +184,8 @@ impl Failure {
             | Self::NoDatabase { label }
             | Self::TwoOfALabel { label }
             | Self::Backup { label, .. }
+            | Self::Skipped { label, .. }
+            | Self::Killed { label, .. }
             | Self::Never { label }
             | Self::Task { label, .. }
             | Self::Stalled { label, .. }

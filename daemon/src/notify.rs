@@ -61,6 +61,8 @@ pub(crate) struct Notices {
 enum Job {
     /// What became of the databases of one run.
     Runs(Vec<Run>),
+    /// A server's databases could be listed.
+    Listed(Run),
     /// What a proof has found.
     Notice(Box<Notice>),
     /// All databases that were to be backed up have been.
@@ -137,6 +139,11 @@ impl Notices {
         self.put(Job::Runs(labels.into_iter().map(failed).collect()));
     }
 
+    /// Takes note that the databases of a server could be listed: that they could not be is told of its entry, and is over.
+    pub(crate) fn listed(&self, entry: &Label) {
+        self.put(Job::Listed(Run::good(entry.clone(), SystemClock.now())));
+    }
+
     /// Says that all databases that were to be backed up have been: the ping of `[notify]` is called now if all is well.
     pub(crate) fn end_of_run(&self) {
         self.put(Job::End);
@@ -198,6 +205,7 @@ impl Teller {
                         self.run(run).await;
                     }
                 }
+                Job::Listed(entry) => self.note(&entry).await,
                 Job::Notice(notice) => {
                     self.deliver(&notice).await;
                 }
@@ -209,6 +217,14 @@ impl Teller {
     async fn run(&mut self, run: &Run) {
         let is_good = matches!(run.verdict, Verdict::Good);
         self.is_good = Some(self.is_good.unwrap_or(true) && is_good);
+        self.note(run).await;
+        if is_good {
+            self.ping_of_database(run).await;
+        }
+    }
+
+    /// Tells of a run if it is news, and remembers that.
+    async fn note(&self, run: &Run) {
         // Held all the while: after a reload two tasks share it.
         let memory = Arc::clone(&self.told);
         let mut memory = memory.lock().await;
@@ -225,10 +241,6 @@ impl Teller {
             && let Some(why) = memory.remember(&run.label, after)
         {
             self.voice.say(None, &Told::NoticesNotRemembered { message: why });
-        }
-        drop(memory);
-        if is_good {
-            self.ping_of_database(run).await;
         }
     }
 

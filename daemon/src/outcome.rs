@@ -132,9 +132,13 @@ fn of_repository(label: &Label, outcome: stonekeep_engine::backup::Outcome) -> O
 }
 
 fn of_database(label: Label, error: BackupError) -> Outcome {
-    let is_taken = matches!(error, BackupError::Taken { .. });
-    let failure = Failure::Backup { label: label.clone(), source: Box::new(error) };
-    let result = if is_taken { Taken::Skipped(failure) } else { Taken::Failed(failure) };
+    let is_taken = matches!(error, BackupError::Taken(_));
+    let (of, source) = (label.clone(), Box::new(error));
+    let result = if is_taken {
+        Taken::Skipped(Failure::Skipped { label: of, source })
+    } else {
+        Taken::Failed(Failure::Backup { label: of, source })
+    };
     Outcome { label, repository: None, result }
 }
 

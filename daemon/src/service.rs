@@ -25,9 +25,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    agenda::{Agenda, Past, delay},
+    agenda::{Agenda, Attempt, Past, delay},
     event::ServiceEvent,
-    job::{Job, JobState},
+    job::{Followup, Job, JobState},
     memory::{Memory, Pasts},
     runner::{Backups, Order, Runner},
 };
@@ -69,8 +69,17 @@ pub(crate) async fn run(
         Arc::new(Backups::new(environment.clone(), voice, Arc::clone(&clock), Arc::clone(&board)));
     let reloads = reloads().map_err(Failure::Runtime)?;
     let say: Say = Arc::new(move |label, event| voice.say(label, event));
-    let surroundings = Surroundings { clock, runner, say, voice, environment: environment.clone() };
-    let mut service = Service::start(config, surroundings)?;
+    let surroundings = Surroundings { clock, runner, say, environment: environment.clone() };
+    let notices = Notices::load(&config, environment, voice)?;
+    let labels: Vec<Label> = config.databases().iter().map(|entry| entry.name.clone()).collect();
+    let mut service = match Service::start(config, notices, surroundings) {
+        Ok(service) => service,
+        Err((failure, notices)) => {
+            notices.tell_failure(&labels, &failure);
+            notices.finish(NOTICES_DURATION_MAX).await;
+            return Err(failure);
+        }
+    };
     let (config, environment) = (Arc::clone(&service.config), Arc::new(environment.clone()));
     service.shown = Some(status::start(config, environment, board, cancel.clone()).await);
     service.run(load, reloads, cancel).await;
@@ -98,7 +107,6 @@ struct Surroundings {
     clock: Arc<dyn Clock>,
     runner: Arc<dyn Runner>,
     say: Say,
-    voice: Voice,
     environment: Environment,
 }
 
@@ -123,9 +131,15 @@ struct Service {
 
 impl Service {
     /// Reads what is remembered, and everything that can be wrong with the configuration.
-    fn start(config: DaemonConfig, surroundings: Surroundings) -> Result<Self, Failure> {
-        check(&config, &surroundings.environment)?;
-        let notices = Notices::load(&config, &surroundings.environment, surroundings.voice)?;
+    fn start(
+        config: DaemonConfig,
+        notices: Notices,
+        surroundings: Surroundings,
+    ) -> Result<Self, (Failure, Notices)> {
+        let host_key = match check(&config, &surroundings.environment) {
+            Ok(host_key) => host_key,
+            Err(failure) => return Err((failure, notices)),
+        };
         let mut service = Self {
             notices,
             memory: Memory::new(&config.state_dir),
@@ -145,8 +159,22 @@ impl Service {
             service.say(None, &ServiceEvent::StateFailed { message });
             Pasts::new()
         });
-        service.schedule(&pasts)?;
+        service.schedule(&pasts, &host_key);
+        service.tell_of_kills();
         Ok(service)
+    }
+
+    /// A run that was killed has left nobody to tell of it. Once, that may be a host that was restarted.
+    fn tell_of_kills(&self) {
+        for (label, job) in &self.jobs {
+            let open = job.agenda.past().attempt.filter(|attempt| attempt.is_open);
+            if let Some(Attempt { tries, .. }) = open.filter(|attempt| attempt.tries > 1) {
+                let failure = Failure::Killed { label: label.clone(), tries };
+                let FailureReport { message, kind, .. } = failure.to_report();
+                self.say(Some(label), &ServiceEvent::RunFailed { repository: None, message, kind });
+                self.notices.tell_failure([label], &failure);
+            }
+        }
     }
 
     async fn run(
@@ -159,6 +187,7 @@ impl Service {
         let version = env!("CARGO_PKG_VERSION");
         self.say(None, &ServiceEvent::ServiceStarted { version, scheduled, unscheduled });
         self.say_when();
+        self.remember();
         self.manager.ready();
         let sleep_max =
             Manager::watchdog().map_or(SLEEP_MAX, |watchdog| SLEEP_MAX.min(watchdog / 2));
@@ -171,7 +200,7 @@ impl Service {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
-                Some((label, outcomes)) = self.running.next() => self.end(&label, &outcomes),
+                Some((label, outcomes)) = self.running.next() => self.end(&label, outcomes),
                 Some(()) = reloads.recv() => self.reload(&load),
                 () = pause => {}
             }
@@ -234,11 +263,7 @@ impl Service {
 
     fn begin(&mut self, label: &Label, now: DateTime<Utc>) {
         let Some(job) = self.jobs.get_mut(label) else { return };
-        let attempt = job.agenda.begin(now);
-        if attempt.tries == 1 {
-            job.unfinished = None;
-        }
-        job.state = JobState::Running;
+        let attempt = job.begin(now);
         let order = Order {
             config: Arc::clone(&self.config),
             entry: job.entry.clone(),
@@ -263,28 +288,31 @@ impl Service {
         }));
     }
 
-    fn end(&mut self, label: &Label, outcomes: &[Outcome]) {
-        self.say_outcomes(label, outcomes);
+    fn end(&mut self, label: &Label, outcomes: Vec<Outcome>) {
+        self.say_outcomes(label, &outcomes);
         let now = self.now();
         if let Some(shown) = &self.shown {
             shown.look();
         }
         let Some(job) = self.jobs.get_mut(label) else { return };
         let is_leaving = job.state == JobState::Leaving;
-        let was_good = job.last.is_none_or(|(is_good, _)| is_good);
-        let event = job.end(outcomes, now);
-        // What passes by itself within minutes is nothing to call people for, and that a run was stopped they know. Where a
-        // run fails only after the next slot has come, each is the first of its own: the one before counts, too.
-        let is_first =
-            was_good && matches!(event, Some(ServiceEvent::RetryScheduled { tries: 1, .. }));
-        let is_stopped = event.is_some() && self.stop.is_cancelled();
-        if !is_first && !is_stopped {
-            self.notices.tell(outcomes, job.agenda.due_at());
-            self.notices.end_of_run();
+        // The databases of a server bear other names than its entry, of which only the list of them can fail.
+        let is_listed =
+            job.entry.patterns().is_some() && !outcomes.iter().any(|each| each.label == *label);
+        if is_listed {
+            self.notices.listed(label);
+        }
+        let Followup { event, news, waits } = job.end(outcomes, now);
+        // That a run was stopped, whoever stopped it knows.
+        if event.is_none() || !self.stop.is_cancelled() {
+            job.tell(&news, &self.notices);
+            if !waits {
+                self.notices.end_of_run();
+            }
         }
         if is_leaving {
             self.jobs.remove(label);
-        } else if let Some(event) = event {
+        } else if let Some(event) = event.filter(|_| !self.stop.is_cancelled()) {
             self.say(Some(label), &event);
         }
         self.remember();
@@ -312,12 +340,13 @@ impl Service {
         load: impl Fn() -> Result<DaemonConfig, Failure>,
     ) -> Result<(), Failure> {
         let config = load()?;
-        check(&config, &self.surroundings.environment)?;
+        let host_key = check(&config, &self.surroundings.environment)?;
         self.notices = self.notices.reload(&config, &self.surroundings.environment)?;
+        // From here on nothing can fail: it is taken whole or not at all.
         self.memory = Memory::new(&config.state_dir);
         self.config = Arc::new(config);
         let pasts = self.pasts();
-        self.schedule(&pasts)?;
+        self.schedule(&pasts, &host_key);
         if let Some(shown) = &self.shown {
             shown.reload(&self.config);
         }
@@ -326,9 +355,8 @@ impl Service {
     }
 
     /// Makes the jobs those of the configuration. One that is new counts from now, or from what is remembered of it.
-    fn schedule(&mut self, pasts: &Pasts) -> Result<(), Failure> {
+    fn schedule(&mut self, pasts: &Pasts, host_key: &str) {
         let config = Arc::clone(&self.config);
-        let host_key = host_key(&config, &self.surroundings.environment)?;
         let now = self.now();
         let mut old = std::mem::take(&mut self.jobs);
         for entry in config.databases() {
@@ -336,24 +364,25 @@ impl Service {
             let label = entry.name.clone();
             let past = pasts.get(&label).copied();
             let past = past.unwrap_or(Past { handled_at: now, attempt: None });
-            let delay = delay(config.service.jitter, &host_key, label.as_str());
+            let delay = delay(config.service.jitter, host_key, label.as_str());
             let agenda = Agenda::new(schedule, entry.time_zone, delay, past);
-            let job = match old.remove(&label) {
-                Some(job) => Job { entry: entry.clone(), agenda, state: job.state.kept(), ..job },
-                None => Job {
-                    entry: entry.clone(),
-                    agenda,
-                    state: JobState::Idle,
-                    unfinished: None,
-                    last: None,
-                },
+            let is_due = agenda.due_at().is_some_and(|due_at| due_at <= now);
+            let old = old.remove(&label);
+            let state = old.as_ref().map_or(JobState::Idle, |job| job.state.kept(is_due));
+            // Repositories may be others now: a try after a reload is of everything.
+            let job = Job {
+                entry: entry.clone(),
+                agenda,
+                state,
+                outcomes: Vec::new(),
+                unfinished: None,
+                last: old.and_then(|job| job.last),
             };
             self.jobs.insert(label, job);
         }
         let leaving = old.into_iter().filter(|(_, job)| job.state.is_at_work());
         self.jobs
             .extend(leaving.map(|(label, job)| (label, Job { state: JobState::Leaving, ..job })));
-        Ok(())
     }
 
     /// Ends: what runs records what it has stored, and is tried again after the next start.
@@ -366,7 +395,7 @@ impl Service {
         let mut time_is_up = self.surroundings.clock.sleep(STOP_DURATION_MAX);
         while !self.running.is_empty() {
             tokio::select! {
-                Some((label, outcomes)) = self.running.next() => self.end(&label, &outcomes),
+                Some((label, outcomes)) = self.running.next() => self.end(&label, outcomes),
                 () = &mut time_is_up => break,
             }
         }
@@ -414,6 +443,9 @@ impl Service {
             match result {
                 Taken::Snapshot(_) => snapshots += 1,
                 Taken::Skipped(_) => {}
+                Taken::Failed(failure) if failure.is_stop() && self.stop.is_cancelled() => {
+                    self.say(Some(label), &ServiceEvent::RunStopped);
+                }
                 Taken::Failed(failure) => {
                     failures += 1;
                     let FailureReport { message, kind, .. } = failure.to_report();
@@ -423,36 +455,43 @@ impl Service {
                 }
             }
         }
-        self.say(Some(label), &ServiceEvent::RunEnded { snapshots, failures });
+        if snapshots + failures > 0 || !self.stop.is_cancelled() {
+            self.say(Some(label), &ServiceEvent::RunEnded { snapshots, failures });
+        }
     }
 
+    /// Says what is due when, and what would fail then: nobody should learn that in the night.
     fn say_when(&self) {
+        if let Ok(shared) = Shared::read(&self.config, &self.surroundings.environment) {
+            for (label, job) in &self.jobs {
+                if let Err(failure) = shared.source(&job.entry) {
+                    let message = failure.to_report().message;
+                    self.say(Some(label), &ServiceEvent::NotReady { message });
+                }
+            }
+        }
         for (label, job) in &self.jobs {
             if let Some(next_at) = job.agenda.due_at() {
-                self.say(Some(label), &ServiceEvent::Scheduled { next_at });
+                let tries = job.agenda.past().attempt.map_or(1, |attempt| attempt.tries + 1);
+                self.say(Some(label), &ServiceEvent::Scheduled { next_at, tries });
             }
         }
     }
 }
 
-/// What can be told to be wrong before anything runs.
-fn check(config: &DaemonConfig, environment: &Environment) -> Result<(), Failure> {
-    Shared::read(config, environment)?;
-    let mut scheduled =
+/// What can be told to be wrong before anything runs. Returns what the host's key is known by.
+fn check(config: &DaemonConfig, environment: &Environment) -> Result<String, Failure> {
+    let host_key = Shared::read(config, environment)?.signer.fingerprint();
+    let schedules =
         config.databases().iter().filter_map(|entry| Some((entry, entry.schedule.as_ref()?)));
-    let epoch = DateTime::UNIX_EPOCH;
-    match scheduled.find(|(entry, schedule)| schedule.next_after(epoch, entry.time_zone).is_none())
-    {
-        Some((entry, _)) => Err(Failure::Never { label: entry.name.clone() }),
-        None if config.databases().iter().all(|entry| entry.schedule.is_none()) => {
-            Err(Failure::NoSchedule)
-        }
-        None => Ok(()),
+    let mut schedules = schedules.peekable();
+    if schedules.peek().is_none() {
+        return Err(Failure::NoSchedule);
     }
-}
-
-fn host_key(config: &DaemonConfig, environment: &Environment) -> Result<String, Failure> {
-    Ok(Shared::read(config, environment)?.signer.fingerprint())
+    let epoch = DateTime::UNIX_EPOCH;
+    let never =
+        schedules.find(|(entry, schedule)| schedule.next_after(epoch, entry.time_zone).is_none());
+    never.map_or(Ok(host_key), |(entry, _)| Err(Failure::Never { label: entry.name.clone() }))
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ async fn take_turn(
     taken.map_err(|source| match source {
         DumpError::Taken { .. } => {
             context.tell(Event::Skipped { message: source.to_string() });
-            BackupError::Taken { label: label.clone(), source }
+            BackupError::Taken(source)
         }
         source => BackupError::Source { label: label.clone(), source },
     })

@@ -49,7 +49,7 @@ use crate::{
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 /// The pause between two tries to get all locks (500 ms).
 const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(500);
-/// How long the coordinator's session may take to answer (60 s): it does nothing else.
+/// How long a session that does nothing else may take to answer (60 s): the coordinator's, and those that ask for little.
 const ANSWER_DURATION_MAX: Duration = Duration::from_secs(60);
 /// Tables named by one LOCK statement (500): some 50 KB of text.
 const LOCK_BATCH: usize = 500;

@@ -223,6 +223,13 @@ impl Database {
         }
     }
 
+    /// Forgets a failure of the whole, which is over.
+    pub(super) fn forgive(&mut self) {
+        if self.last.remove(&None).is_some() {
+            self.refusal = None;
+        }
+    }
+
     /// What became of the last run in this repository.
     pub(super) fn last_in(&self, repository: &str) -> Option<Last> {
         let of_it = self.last.get(&Some(repository.to_owned()));

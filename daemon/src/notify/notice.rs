@@ -220,7 +220,8 @@ fn after(before: &State, at: DateTime<Utc>) -> String {
     match took {
         Some(took) if took >= TimeDelta::days(2) => format!(" after {} days", took.num_days()),
         Some(took) if took >= TimeDelta::hours(2) => format!(" after {} hours", took.num_hours()),
-        Some(took) if took >= TimeDelta::zero() => format!(" after {} min", took.num_minutes()),
+        Some(took) if took >= TimeDelta::minutes(2) => format!(" after {} min", took.num_minutes()),
+        Some(took) if took >= TimeDelta::zero() => format!(" after {} s", took.num_seconds()),
         _ => String::new(),
     }
 }

@@ -99,6 +99,12 @@ impl Run {
         Self { label, at, next_run_at: None, verdict, snapshots: Vec::new(), failures }
     }
 
+    /// Returns the run of an entry of which nothing is wrong.
+    pub(super) fn good(label: Label, at: DateTime<Utc>) -> Self {
+        let (snapshots, failures) = (Vec::new(), Vec::new());
+        Self { label, at, next_run_at: None, verdict: Verdict::Good, snapshots, failures }
+    }
+
     fn new(
         label: Label,
         outcomes: &[&Outcome],

@@ -418,3 +418,25 @@ async fn what_nobody_took_is_told_by_the_next_process() {
     work(teller(dir.path(), &taking), failed()).await;
     assert_eq!(calls.try_iter().count(), 1, "once, by the first that arrived");
 }
+
+#[tokio::test]
+async fn a_server_whose_databases_can_be_listed_again_is_in_no_trouble() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (url, calls) = listener("200 OK");
+    let listed = || {
+        let shop = "shop".parse().expect("a label");
+        vec![
+            Job::Listed(Run::good(shop, SystemClock.now())),
+            of("shop-eu", Verdict::Good, &[]),
+            Job::End,
+        ]
+    };
+    work(teller(dir.path(), &url), vec![of("shop", Verdict::Failed, &["unreachable"])]).await;
+    work(teller(dir.path(), &url), listed()).await;
+    work(teller(dir.path(), &url), listed()).await;
+    let told = calls.try_iter().map(|(path, body)| {
+        let notice = serde_json::from_str::<Value>(&body).ok();
+        notice.and_then(|body| Some(body["notice"].as_str()?.to_owned())).unwrap_or(path)
+    });
+    assert_eq!(told.collect::<Vec<_>>(), ["failed", "recovered", "/ping", "/ping"]);
+}

@@ -10,7 +10,7 @@ use stonekeep_format::ids::Digest;
 
 /// The pause before the second try (1 min); each one after is twice as long.
 const PAUSE_MIN: TimeDelta = TimeDelta::minutes(1);
-/// The longest pause between two tries (1 h): seven tries in the first hour, and one in each that follows.
+/// The longest pause between two tries (1 h): six tries in the first hour, and one in each that follows.
 const PAUSE_MAX: TimeDelta = TimeDelta::hours(1);
 /// How long one slot is tried for (24 h), if the next does not come before: the longest that a run may take.
 const TRYING_MAX: TimeDelta = TimeDelta::hours(24);
@@ -36,6 +36,18 @@ pub(super) struct Attempt {
     pub(super) tries: u32,
     /// When the last try began or, if it ended, when that was.
     pub(super) tried_at: DateTime<Utc>,
+    /// Whether it has not ended: after a restart that means that it was killed.
+    #[serde(default)]
+    pub(super) is_open: bool,
+    /// Whether it failed in a way that takes a person.
+    #[serde(default)]
+    pub(super) is_lasting: bool,
+}
+
+impl Attempt {
+    const fn begun(slot: DateTime<Utc>, tries: u32, tried_at: DateTime<Utc>) -> Self {
+        Self { slot, tries, tried_at, is_open: true, is_lasting: false }
+    }
 }
 
 /// The agenda of one database.
@@ -71,7 +83,8 @@ impl Agenda {
         let Some(attempt) = self.past.attempt else {
             return Some(self.slot_after(self.past.handled_at)? + self.delay);
         };
-        let retry = attempt.tried_at + pause(attempt.tries);
+        let pause = if attempt.is_lasting { PAUSE_MAX } else { pause(attempt.tries) };
+        let retry = attempt.tried_at + pause;
         let next = self.slot_after(attempt.slot).map(|slot| slot + self.delay);
         // A failure that took longer than there is between two slots is no reason to begin again at once.
         let next = next.map(|next| next.max(attempt.tried_at + PAUSE_MIN));
@@ -85,12 +98,12 @@ impl Agenda {
             self.slot_after(attempt.slot).is_none_or(|next| now < next + self.delay)
         });
         let attempt = match tried {
-            Some(Attempt { slot, tries, .. }) => Attempt { slot, tries: tries + 1, tried_at: now },
+            Some(Attempt { slot, tries, .. }) => Attempt::begun(slot, tries + 1, now),
             None => {
                 let from = self.past.attempt.map_or(self.past.handled_at, |attempt| attempt.slot);
                 let first = self.slot_after(from).unwrap_or(now);
-                let is_newest = self.slot_after(first).is_none_or(|next| next > now);
-                Attempt { slot: if is_newest { first } else { now }, tries: 1, tried_at: now }
+                let is_newest = self.slot_after(first).is_none_or(|next| next + self.delay > now);
+                Attempt::begun(if is_newest { first } else { now - self.delay }, 1, now)
             }
         };
         self.past.attempt = Some(attempt);
@@ -102,16 +115,17 @@ impl Agenda {
     /// passed meanwhile: they are left out, for what they would have taken was just taken.
     pub(super) fn finish(&mut self, now: DateTime<Utc>) -> bool {
         let slot = self.past.attempt.take().map_or(now, |attempt| attempt.slot);
-        let has_passed = self.slot_after(slot).is_some_and(|next| next <= now);
-        self.past.handled_at = slot.max(now);
+        let has_passed = self.slot_after(slot).is_some_and(|next| next + self.delay <= now);
+        // A slot whose delay is not over is still to come.
+        self.past.handled_at = slot.max(now - self.delay);
         self.due_at = self.work_out();
         has_passed
     }
 
-    /// Takes note that the try failed, and the next may not.
-    pub(super) fn fail(&mut self, now: DateTime<Utc>) {
+    /// Takes note that the try failed: in a way that may pass by itself, or `is_lasting`, until somebody does something.
+    pub(super) fn fail(&mut self, now: DateTime<Utc>, is_lasting: bool) {
         if let Some(attempt) = &mut self.past.attempt {
-            attempt.tried_at = now;
+            *attempt = Attempt { tried_at: now, is_open: false, is_lasting, ..*attempt };
         }
         self.due_at = self.work_out();
     }
@@ -126,10 +140,10 @@ impl Agenda {
         let is_ahead = latest > now + AHEAD_MAX;
         if is_ahead {
             self.past.handled_at = self.past.handled_at.min(now);
-            self.past.attempt = attempt.map(|Attempt { slot, tries, tried_at }| Attempt {
-                slot: slot.min(now),
-                tries,
-                tried_at: tried_at.min(now),
+            self.past.attempt = attempt.map(|attempt| Attempt {
+                slot: attempt.slot.min(now),
+                tried_at: attempt.tried_at.min(now),
+                ..attempt
             });
             self.due_at = self.work_out();
         }
@@ -189,7 +203,7 @@ mod tests {
             let due = agenda.due_at().expect("due");
             let attempt = agenda.begin(due);
             begun.push((due - at("20T12:00:00"), attempt.tries));
-            agenda.fail(due);
+            agenda.fail(due, false);
         }
         let minutes: Vec<_> =
             begun.iter().map(|(after, tries)| (after.num_minutes(), *tries)).collect();
@@ -224,7 +238,7 @@ mod tests {
             assert!(due > last, "{due}");
             last = due;
             agenda.begin(due);
-            agenda.fail(due);
+            agenda.fail(due, false);
         }
     }
 
@@ -237,10 +251,35 @@ mod tests {
     }
 
     #[test]
+    fn a_delay_leaves_no_slot_out() {
+        for (delay, took) in [(50, 15), (59, 1), (30, 59), (1, 58)] {
+            let mut agenda = agenda("0 * * * *", "20T08:00:00");
+            agenda = Agenda::new(agenda.schedule, Tz::UTC, TimeDelta::minutes(delay), agenda.past);
+            for hour in 9..20 {
+                let due = at(&format!("20T{hour:02}:00:00")) + TimeDelta::minutes(delay);
+                assert_eq!(agenda.due_at(), Some(due), "{delay} min late, {took} min long");
+                agenda.begin(due);
+                assert!(!agenda.finish(due + TimeDelta::minutes(took)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_takes_a_person_is_tried_each_hour() {
+        let mut agenda = agenda("0 3 * * *", "19T03:00:00");
+        for hour in 3..9 {
+            let due = at(&format!("20T{hour:02}:00:00"));
+            assert_eq!(agenda.due_at(), Some(due));
+            agenda.begin(due);
+            agenda.fail(due, true);
+        }
+    }
+
+    #[test]
     fn a_failure_that_takes_longer_than_a_slot_is_followed_by_a_pause() {
         let mut agenda = agenda("*/10 * * * *", "20T08:00:00");
         agenda.begin(at("20T08:10:00"));
-        agenda.fail(at("20T08:34:00"));
+        agenda.fail(at("20T08:34:00"), false);
         assert_eq!(agenda.due_at(), Some(at("20T08:35:00")));
         let attempt = agenda.begin(at("20T08:35:00"));
         assert_eq!((attempt.slot, attempt.tries), (at("20T08:35:00"), 1));
@@ -260,7 +299,7 @@ mod tests {
     fn a_clock_that_was_put_back_does_not_stop_the_backups() {
         let mut agenda = agenda("15 * * * *", "20T08:15:00");
         agenda.begin(at("29T12:15:00"));
-        agenda.fail(at("29T12:15:30"));
+        agenda.fail(at("29T12:15:30"), false);
         assert!(agenda.settle(at("20T08:20:00")));
         assert_eq!(agenda.due_at(), Some(at("20T08:21:00")));
         agenda.begin(at("20T08:21:00"));

@@ -34,6 +34,13 @@ pub(crate) enum ServiceEvent {
     Scheduled {
         /// When.
         next_at: DateTime<Utc>,
+        /// Which try in its slot that is.
+        tries: u32,
+    },
+    /// As things are, its next run will fail.
+    NotReady {
+        /// Why.
+        message: String,
     },
     /// The service was not there, or the host asleep, when it was due; this is made up for now, once.
     SlotMissed {
@@ -70,6 +77,8 @@ pub(crate) enum ServiceEvent {
         /// What to do about it, as one word.
         kind: &'static str,
     },
+    /// A run was stopped, as the whole service is; it is taken up again after the next start.
+    RunStopped,
     /// It is tried again within its slot.
     RetryScheduled {
         /// When.
@@ -103,6 +112,7 @@ impl Said for ServiceEvent {
             | Self::SlotsPassed { .. }
             | Self::ClockSetBack
             | Self::RetryScheduled { .. }
+            | Self::NotReady { .. }
             | Self::StateFailed { .. } => Level::Warn,
             _ => Level::Info,
         }
@@ -126,7 +136,11 @@ impl fmt::Display for ServiceEvent {
             Self::ReloadRefused { message } => {
                 write!(f, "the new configuration cannot be used, the old one holds: {message}")
             }
-            Self::Scheduled { next_at } => write!(f, "next at {}", time(next_at)),
+            Self::Scheduled { next_at, tries: 1 } => write!(f, "next at {}", time(next_at)),
+            Self::Scheduled { next_at, tries } => {
+                write!(f, "next at {}, try {tries} of what was begun before", time(next_at))
+            }
+            Self::NotReady { message } => write!(f, "its next run will fail: {message}"),
             Self::SlotMissed { due_at } => {
                 write!(f, "was due at {}; this is made up for now, once", time(due_at))
             }
@@ -147,8 +161,11 @@ impl fmt::Display for ServiceEvent {
                 write!(f, "ended; snapshots: {snapshots}, failures: {failures}")
             }
             Self::RunFailed { message, .. } | Self::StateFailed { message } => f.write_str(message),
+            Self::RunStopped => f.write_str(
+                "stopped; what it has stored is recorded, and the next start takes it up again",
+            ),
             Self::RetryScheduled { retry_at, tries } => {
-                write!(f, "tried {tries} times; again at {}", time(retry_at))
+                write!(f, "try {tries} failed; again at {}", time(retry_at))
             }
             Self::Stopping { running } => {
                 write!(f, "stopping; runs that record what they have stored: {running}")
@@ -171,7 +188,9 @@ mod tests {
             ServiceEvent::ServiceStarted { version: "1", scheduled: 1, unscheduled: 1 },
             ServiceEvent::Reloaded { scheduled: 1 },
             ServiceEvent::ReloadRefused { message: message() },
-            ServiceEvent::Scheduled { next_at: at },
+            ServiceEvent::Scheduled { next_at: at, tries: 1 },
+            ServiceEvent::NotReady { message: message() },
+            ServiceEvent::RunStopped,
             ServiceEvent::SlotMissed { due_at: at },
             ServiceEvent::SlotsPassed { slot_at: at },
             ServiceEvent::ClockSetBack,

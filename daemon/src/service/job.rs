@@ -1,13 +1,20 @@
 //! One entry of the configuration that has a schedule: where it stands, and what follows from how its runs end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use stonekeep_config::DatabaseConfig;
 use stonekeep_format::ids::Label;
 
-use super::{agenda::Agenda, event::ServiceEvent, runner::Unfinished};
-use crate::outcome::{Outcome, Taken};
+use super::{
+    agenda::{Agenda, Attempt},
+    event::ServiceEvent,
+    runner::{Unfinished, is_lasting, is_unfinished},
+};
+use crate::{
+    notify::Notices,
+    outcome::{Outcome, Taken},
+};
 
 /// One entry of the configuration that has a schedule.
 #[derive(Debug)]
@@ -15,6 +22,8 @@ pub(super) struct Job {
     pub(super) entry: DatabaseConfig,
     pub(super) agenda: Agenda,
     pub(super) state: JobState,
+    /// What became of the tries within the slot.
+    pub(super) outcomes: Vec<Outcome>,
     /// What the last try left undone.
     pub(super) unfinished: Option<Unfinished>,
     /// How the last run ended, and when.
@@ -33,24 +42,81 @@ pub(super) enum JobState {
     Leaving,
 }
 
+/// What follows from a try.
+#[derive(Debug)]
+pub(super) struct Followup {
+    /// What is to be said, if it is more than that the next slot is waited for.
+    pub(super) event: Option<ServiceEvent>,
+    /// The databases of which people are to be told.
+    pub(super) news: BTreeSet<Label>,
+    /// Whether something that failed is not told yet: it may have passed in a minute.
+    pub(super) waits: bool,
+}
+
 impl Job {
-    /// Takes note of what became of a run, and says what follows if that is more than the next slot.
-    pub(super) fn end(&mut self, outcomes: &[Outcome], now: DateTime<Utc>) -> Option<ServiceEvent> {
-        let is_good = !outcomes.iter().any(|each| matches!(each.result, Taken::Failed(_)));
-        self.last = Some((is_good, now));
-        self.state = JobState::Idle;
-        self.unfinished = Unfinished::of(outcomes);
-        let attempt = self.agenda.past().attempt;
-        if self.unfinished.is_some() {
-            self.agenda.fail(now);
-            let tries = attempt.map_or(0, |attempt| attempt.tries);
-            return self
-                .agenda
-                .due_at()
-                .map(|retry_at| ServiceEvent::RetryScheduled { retry_at, tries });
+    /// Begins what is due.
+    pub(super) fn begin(&mut self, now: DateTime<Utc>) -> Attempt {
+        let attempt = self.agenda.begin(now);
+        if attempt.tries == 1 {
+            self.unfinished = None;
+            self.outcomes.clear();
         }
-        let slot_at = attempt.map_or(now, |attempt| attempt.slot);
-        self.agenda.finish(now).then_some(ServiceEvent::SlotsPassed { slot_at })
+        self.state = JobState::Running;
+        attempt
+    }
+
+    /// Takes note of what became of a try.
+    pub(super) fn end(&mut self, outcomes: Vec<Outcome>, now: DateTime<Utc>) -> Followup {
+        let attempt = self.agenda.past().attempt;
+        let tries = attempt.map_or(0, |attempt| attempt.tries);
+        self.state = JobState::Idle;
+        let is_new: BTreeSet<Label> = outcomes.iter().map(|each| each.label.clone()).collect();
+        // What this try was to mend is as this try has left it.
+        self.outcomes.retain(|each| !is_unfinished(each, tries));
+        self.outcomes.extend(outcomes);
+        self.unfinished = Unfinished::of(&self.outcomes, tries);
+        let is_good = !self.outcomes.iter().any(|each| matches!(each.result, Taken::Failed(_)));
+        let was_good = self.last.is_none_or(|(is_good, _)| is_good);
+        self.last = Some((is_good, now));
+        let event = match self.unfinished {
+            Some(_) => {
+                let is_lasting = !self
+                    .outcomes
+                    .iter()
+                    .any(|each| is_unfinished(each, tries) && !is_lasting(each));
+                self.agenda.fail(now, is_lasting);
+                let retry = |retry_at| ServiceEvent::RetryScheduled { retry_at, tries };
+                self.agenda.due_at().map(retry)
+            }
+            None => {
+                let slot_at = attempt.map_or(now, |attempt| attempt.slot);
+                self.agenda.finish(now).then_some(ServiceEvent::SlotsPassed { slot_at })
+            }
+        };
+        let (mut news, is_first) = (is_new, was_good && tries == 1);
+        // What passes by itself within minutes is nothing to call people for. Where a run fails only after the next slot has
+        // come, each is the first of its own: so the one before counts, too.
+        let waiting = if is_first { self.passing() } else { BTreeSet::new() };
+        news.retain(|label| !waiting.contains(label));
+        Followup { event, news, waits: !waiting.is_empty() }
+    }
+
+    /// The databases that failed in no way that takes a person.
+    fn passing(&self) -> BTreeSet<Label> {
+        let those = |is_meant: fn(&Outcome) -> bool| {
+            let meant = self.outcomes.iter().filter(move |each| is_meant(each));
+            meant.map(|each| each.label.clone()).collect::<BTreeSet<_>>()
+        };
+        &those(|each| is_unfinished(each, 1)) - &those(is_lasting)
+    }
+
+    /// Hands over all that the slot has brought for these databases.
+    pub(super) fn tell(&mut self, news: &BTreeSet<Label>, to: &Notices) {
+        let all = std::mem::take(&mut self.outcomes);
+        let (told, rest): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|each| news.contains(&each.label));
+        to.tell(&told, self.agenda.due_at());
+        self.outcomes = told.into_iter().chain(rest).collect();
     }
 }
 
@@ -60,8 +126,13 @@ impl JobState {
     }
 
     /// What it is after a reload in which it is still there.
-    pub(super) const fn kept(self) -> Self {
-        if self.is_at_work() { Self::Running } else { Self::Idle }
+    pub(super) const fn kept(self, is_due: bool) -> Self {
+        match self {
+            Self::Running | Self::Leaving => Self::Running,
+            // It waits for its turn still.
+            Self::Due if is_due => Self::Due,
+            Self::Due | Self::Idle => Self::Idle,
+        }
     }
 }
 

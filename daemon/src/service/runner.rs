@@ -34,21 +34,17 @@ pub(super) struct Order {
     pub(super) cancel: CancellationToken,
 }
 
-/// Which databases failed in a way that may pass, each in which repositories; without a repository: in all.
+/// Which databases are to be tried again, each in which repositories; without a repository: in all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Unfinished(BTreeMap<Label, BTreeSet<Option<String>>>);
 
 impl Unfinished {
-    /// Returns what is worth trying again; `None` if nothing is.
-    pub(super) fn of(outcomes: &[Outcome]) -> Option<Self> {
+    /// Returns what is left to be done after a try; `None` if nothing is.
+    pub(super) fn of(outcomes: &[Outcome], tries: u32) -> Option<Self> {
         let mut unfinished = Self::default();
-        for outcome in outcomes {
-            if let Taken::Failed(failure) = &outcome.result
-                && is_passing(failure)
-            {
-                let repositories = unfinished.0.entry(outcome.label.clone()).or_default();
-                repositories.insert(outcome.repository.clone());
-            }
+        for outcome in outcomes.iter().filter(|outcome| is_unfinished(outcome, tries)) {
+            let repositories = unfinished.0.entry(outcome.label.clone()).or_default();
+            repositories.insert(outcome.repository.clone());
         }
         (!unfinished.0.is_empty()).then_some(unfinished)
     }
@@ -65,9 +61,20 @@ impl Unfinished {
     }
 }
 
-/// Whether the same run may succeed a little later, without anybody doing anything.
-fn is_passing(failure: &Failure) -> bool {
-    matches!(failure.kind(), ErrorKind::Unavailable | ErrorKind::Unreachable)
+/// Whether a try leaves this to be done. A skipped run leaves it to the other one, which is at work; but after a try of our own
+/// that failed the other may be what is left of that, until the server finds out.
+pub(super) fn is_unfinished(outcome: &Outcome, tries: u32) -> bool {
+    match outcome.result {
+        Taken::Snapshot(_) => false,
+        Taken::Skipped(_) => tries > 1,
+        Taken::Failed(_) => true,
+    }
+}
+
+/// Whether it failed in a way that takes a person: the same run does not succeed a little later by itself.
+pub(super) fn is_lasting(outcome: &Outcome) -> bool {
+    let Taken::Failed(failure) = &outcome.result else { return false };
+    !matches!(failure.kind(), ErrorKind::Unavailable | ErrorKind::Unreachable)
 }
 
 /// Makes runs.
@@ -100,15 +107,22 @@ impl Backups {
     async fn try_run(&self, order: &Order) -> Result<Vec<Outcome>, Failure> {
         let Order { config, entry, only, cancel } = order;
         let shared = Shared::read(config, &self.environment)?;
-        let databases = shared.of_entry(entry).await?;
-        let stores = shared.stores().await?;
+        let opened = async {
+            let databases = shared.of_entry(entry).await?;
+            self.board.listed(&entry.name);
+            Ok::<_, Failure>((databases, shared.stores().await?))
+        };
+        let (databases, stores) = tokio::select! {
+            opened = opened => opened?,
+            () = cancel.cancelled() => return Err(Failure::Stopped { label: entry.name.clone() }),
+        };
         let mut outcomes = Vec::new();
         for database in databases {
             let label = &database.name;
             if only.as_ref().is_some_and(|only| !only.has(label, &entry.name)) {
                 continue;
             }
-            if !self.owns(&entry.name, label) {
+            if !self.owns(config, &entry.name, label) {
                 let label = label.clone();
                 let failure = Failure::TwoOfALabel { label: label.clone() };
                 outcomes.push(Outcome::failed(label, failure));
@@ -131,8 +145,11 @@ impl Backups {
         Ok(outcomes)
     }
 
-    fn owns(&self, entry: &Label, label: &Label) -> bool {
+    fn owns(&self, config: &DaemonConfig, entry: &Label, label: &Label) -> bool {
         let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        // What the configuration does not name any more owns nothing, and what it names owns its label.
+        let is_named = |name: &Label| config.databases().iter().any(|each| each.name == *name);
+        owners.retain(|label, owner| is_named(owner) && (owner == label || !is_named(label)));
         owners.entry(label.clone()).or_insert_with(|| entry.clone()) == entry
     }
 }

@@ -229,12 +229,14 @@ impl Host {
                 );
                 said.lock().expect("sound").push(line);
             }),
-            voice: Voice::Text,
             environment: Environment::default(),
         };
         let path = self.path();
         let config = DaemonConfig::load(&path).expect("a configuration");
-        let service = Service::start(config, surroundings).expect("started");
+        let environment = Environment::default();
+        let notices = Notices::load(&config, &environment, Voice::Text).expect("nobody to tell");
+        let started = Service::start(config, notices, surroundings);
+        let service = started.map_err(|(failure, _)| failure).expect("started");
         let (reloads, receiver) = mpsc::channel(1);
         let cancel = CancellationToken::new();
         let stop = cancel.clone();
@@ -253,7 +255,8 @@ impl Host {
     /// Returns since the last call, in order, what was said of these names.
     fn said(&self, events: &[&str]) -> Vec<String> {
         let all = std::mem::take(&mut *self.said.lock().expect("sound"));
-        let is_asked = |line: &String| events.iter().any(|event| line.ends_with(event));
+        let is_asked =
+            |line: &String| events.iter().any(|event| line.ends_with(&format!(" {event}")));
         all.into_iter().filter(is_asked).collect()
     }
 }
@@ -341,7 +344,7 @@ async fn what_was_missed_while_the_service_was_away_is_made_up_for_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_may_pass_is_tried_again_within_its_slot_and_another_is_not() {
+async fn a_failure_that_may_pass_is_tried_again_within_minutes_and_another_is_not() {
     let host =
         Host::new("2026-11-20T08:00:00Z", &[("away", "0 10 * * *"), ("wrong", "0 10 * * *")]);
     let service = host.start(|label, run| match (label.as_str(), run) {
@@ -349,8 +352,9 @@ async fn a_failure_that_may_pass_is_tried_again_within_its_slot_and_another_is_n
         (_, ..4) => Course::Passing(Duration::ZERO),
         _ => Course::Good(MINUTE),
     });
-    host.pass(24 * 60).await;
+    host.pass(60 + 20).await;
     service.stop().await;
+    // What takes a person is not tried within minutes, but each hour.
     assert_eq!(
         host.said(&["run_begun", "run_failed", "retry_scheduled"]),
         [
@@ -359,6 +363,7 @@ async fn a_failure_that_may_pass_is_tried_again_within_its_slot_and_another_is_n
             "20 09:00 away retry_scheduled",
             "20 09:00 wrong run_begun",
             "20 09:00 wrong run_failed",
+            "20 09:00 wrong retry_scheduled",
             "20 09:01 away run_begun",
             "20 09:01 away run_failed",
             "20 09:01 away retry_scheduled",
@@ -445,7 +450,6 @@ async fn what_a_stop_or_a_kill_interrupts_is_taken_up_after_the_next_start() {
         host.said(&["run_begun", "run_ended"]),
         [
             "20 09:30 nightly run_begun",
-            "20 09:40 nightly run_ended",
             "20 09:41 nightly run_begun",
             "20 10:00 nightly run_begun",
             "20 10:30 nightly run_ended",
@@ -552,4 +556,129 @@ async fn a_run_that_always_fails_after_the_next_slot_has_come_is_told() {
     host.pass(75).await;
     assert!(trouble.exists(), "and again at 11:21");
     service.stop().await;
+}
+
+/// A job of an entry that stands for several databases, due.
+fn job(host: &Host) -> Job {
+    let config = DaemonConfig::load(&host.path()).expect("a configuration");
+    let entry = config.databases()[0].clone();
+    let schedule = entry.schedule.clone().expect("a schedule");
+    let handled_at = host.clock.now() - TimeDelta::hours(2);
+    let past = Past { handled_at, attempt: None };
+    let agenda = Agenda::new(schedule, entry.time_zone, TimeDelta::zero(), past);
+    let state = JobState::Due;
+    Job { entry, agenda, state, outcomes: Vec::new(), unfinished: None, last: None }
+}
+
+fn outcome(label: &str, repository: &str, result: Taken) -> Outcome {
+    let label: Label = label.parse().expect("a label");
+    Outcome { label, repository: Some(repository.to_owned()), result }
+}
+
+fn away(label: &str) -> Taken {
+    let label: Label = label.parse().expect("a label");
+    Taken::Failed(Failure::Backup { label, source: Box::new(BackupError::Cancelled) })
+}
+
+fn denied(label: &str) -> Taken {
+    Taken::Failed(Failure::NoDatabase { label: label.parse().expect("a label") })
+}
+
+fn taken(host: &Host, label: &str) -> Taken {
+    let actor = Actor {
+        clock: Arc::clone(&host.clock),
+        script: Box::new(good),
+        runs: Mutex::default(),
+        at_work: Mutex::default(),
+    };
+    Taken::Snapshot(Box::new(actor.report(label.parse().expect("a label"))))
+}
+
+fn names(news: &std::collections::BTreeSet<Label>) -> Vec<&str> {
+    news.iter().map(Label::as_str).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_databases_each_is_told_when_its_own_is_known() {
+    let host = Host::new("2026-11-20T08:00:00Z", &[("shop", "15 * * * *")]);
+    let (mut job, now) = (job(&host), host.clock.now());
+    job.begin(now);
+    let first = job.end(
+        vec![
+            outcome("shop-a", "x", taken(&host, "shop-a")),
+            outcome("shop-b", "x", away("shop-b")),
+            outcome("shop-c", "x", denied("shop-c")),
+        ],
+        now,
+    );
+    assert_eq!(names(&first.news), ["shop-a", "shop-c"], "what may pass in a minute waits");
+    assert!(first.waits);
+    assert!(matches!(first.event, Some(ServiceEvent::RetryScheduled { tries: 1, .. })));
+    job.begin(now);
+    let second = job.end(
+        vec![
+            outcome("shop-b", "x", taken(&host, "shop-b")),
+            outcome("shop-c", "x", denied("shop-c")),
+        ],
+        now,
+    );
+    assert_eq!(names(&second.news), ["shop-b", "shop-c"], "what was told well is not told again");
+    assert!(!second.waits);
+    assert_eq!(job.last.map(|(is_good, _)| is_good), Some(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repository_that_is_lacking_is_not_forgotten_when_another_succeeds() {
+    let host = Host::new("2026-11-20T08:00:00Z", &[("shop", "15 * * * *")]);
+    let (mut job, now) = (job(&host), host.clock.now());
+    job.begin(now);
+    job.end(
+        vec![outcome("shop", "a", taken(&host, "shop")), outcome("shop", "b", away("shop"))],
+        now,
+    );
+    job.begin(now);
+    let second = job.end(vec![outcome("shop", "b", taken(&host, "shop"))], now);
+    assert_eq!(names(&second.news), ["shop"]);
+    let repositories: Vec<_> = job.outcomes.iter().map(|each| each.repository.as_deref()).collect();
+    assert_eq!(repositories, [Some("a"), Some("b")], "both snapshots are told");
+    assert!(job.unfinished.is_none() && job.last.is_some_and(|(is_good, _)| is_good));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_skipped_after_a_failure_of_its_own_is_tried_again() {
+    let host = Host::new("2026-11-20T08:00:00Z", &[("shop", "15 * * * *")]);
+    let now = host.clock.now();
+    let skipped = || {
+        let label: Label = "shop".parse().expect("a label");
+        let failure = Failure::Stopped { label: label.clone() };
+        vec![Outcome { label, repository: None, result: Taken::Skipped(failure) }]
+    };
+    let mut job = job(&host);
+    job.begin(now);
+    assert!(job.end(skipped(), now).event.is_none(), "the other run takes the snapshot");
+    let mut job = self::job(&host);
+    job.begin(now);
+    job.end(vec![outcome("shop", "x", away("shop"))], now);
+    job.begin(now);
+    let event = job.end(skipped(), now).event;
+    assert!(matches!(event, Some(ServiceEvent::RetryScheduled { tries: 2, .. })), "{event:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_that_are_killed_again_and_again_are_said() {
+    let host = Host::new("2026-11-20T08:00:00Z", &[("nightly", "30 10 * * *")]);
+    let slow = |_: &Label, _| Course::Good(MINUTE * 50);
+    for _ in 0..4 {
+        let service = host.start(slow);
+        host.pass(40).await;
+        service.kill().await;
+    }
+    assert_eq!(
+        host.said(&["run_begun", "run_failed"]),
+        ["20 09:30 nightly run_begun", "20 10:00 nightly run_begun",]
+    );
+    let service = host.start(slow);
+    host.pass(40).await;
+    service.kill().await;
+    assert_eq!(host.said(&["run_failed"]), ["20 10:40 nightly run_failed"]);
 }

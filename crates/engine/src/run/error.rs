@@ -176,14 +176,8 @@ pub enum BackupError {
         path: PathBuf,
     },
     /// Another run of this label reads the database.
-    #[error("skipped {label}")]
-    Taken {
-        /// The label.
-        label: Label,
-        /// Who has the turn.
-        #[source]
-        source: DumpError,
-    },
+    #[error(transparent)]
+    Taken(DumpError),
     /// The state directory cannot be used.
     #[error("cannot use {path:?} in the state directory")]
     State {
@@ -248,7 +242,7 @@ impl BackupError {
             }
             Self::Cancelled
             | Self::Busy { .. }
-            | Self::Taken { .. }
+            | Self::Taken(_)
             | Self::TooSlow { .. }
             | Self::Uncertain { .. }
             | Self::Behind { .. }

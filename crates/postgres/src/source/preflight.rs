@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tokio_postgres::{Row, SimpleQueryMessage};
 
-use super::{DumpError, SourceOptions, reading_session};
+use super::{ANSWER_DURATION_MAX, DumpError, SourceOptions, reading_session};
 use crate::connect::{ConnectOptions, Session};
 
 /// The server, as far as a dump depends on it.
@@ -67,17 +67,20 @@ pub async fn databases(
 ) -> Result<Vec<String>, DumpError> {
     const LIST: &str = "SELECT datname::text FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate \
         AND datname::text LIKE ANY ($1::text[]) AND NOT (datname::text LIKE ANY ($2::text[])) ORDER BY 1";
-    let session = reading_session(connect).await?;
-    let rows = session.query(LIST, &[&include, &exclude]).await;
-    let rows = rows.map_err(|error| DumpError::told(&error))?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    let listing = async {
+        let session = reading_session(connect).await?;
+        let rows = session.query(LIST, &[&include, &exclude]).await;
+        let rows = rows.map_err(|error| DumpError::told(&error))?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    };
+    tokio::time::timeout(ANSWER_DURATION_MAX, listing).await.map_err(|_| DumpError::Silent)?
 }
 
 pub(super) async fn examine(
     options: &SourceOptions,
     session: &Session,
 ) -> Result<SourceInfo, DumpError> {
-    check_no_pooler(options, session).await?;
+    check_no_pooler(&options.connect, session).await?;
     let mut info = read_info(session).await?;
     if !(13..=18).contains(&info.major()) {
         return Err(DumpError::Version { version: info.server_version });
@@ -105,9 +108,12 @@ const POOLER_LOOKS: usize = 4;
 
 /// A pooler in transaction mode gives each transaction the server session that was used last, and one that is alone gets the
 /// same each time. So a second connection takes it away.
-async fn check_no_pooler(options: &SourceOptions, session: &Session) -> Result<(), DumpError> {
+pub(super) async fn check_no_pooler(
+    options: &ConnectOptions,
+    session: &Session,
+) -> Result<(), DumpError> {
     check_settings_kept(session).await?;
-    let other = reading_session(&options.connect).await?;
+    let other = reading_session(options).await?;
     let failed = |error| DumpError::told(&error);
     for _ in 0..POOLER_LOOKS {
         let before = backend(session).await?;

@@ -1,17 +1,13 @@
 //! Whose turn it is at a database: two runs of one label at the same time would read it twice and fork its chain.
 
-use std::time::Duration;
-
 use stonekeep_format::ids::{Digest, Label};
 use tokio::time::timeout;
 
-use super::{DumpError, reading_session};
+use super::{ANSWER_DURATION_MAX, DumpError, preflight::check_no_pooler, reading_session};
 use crate::connect::{ConnectOptions, Session};
 
 /// The first half of our advisory locks' key (`STKP` in ASCII), so that they are nobody else's.
 const CLASS: i32 = 0x5354_4b50;
-/// How long the server may take to answer (60 s): the session does nothing else.
-const ANSWER_DURATION_MAX: Duration = Duration::from_secs(60);
 
 /// The server finds out within two minutes (60 s, then six probes 10 s apart) that a holder's machine is gone, where its own
 /// settings may take two hours. On a Unix socket these say nothing, and nothing is needed.
@@ -48,6 +44,8 @@ impl Turn {
         let key = key(label);
         let taking = async {
             let session = reading_session(options).await?;
+            // A pooler would keep the lock in a session that is nobody's.
+            check_no_pooler(options, &session).await?;
             let failed = |error| DumpError::told(&error);
             session.batch_execute(KEEPALIVE).await.map_err(failed)?;
             let taken = session.query_one(TRY, &[&CLASS, &key]).await.map_err(failed)?;
@@ -72,7 +70,7 @@ impl Turn {
     }
 }
 
-/// The second half: 32 bits of the label's digest. Two labels of one database that share them wait for each other, no more.
+/// The second half: 28 bits of the label's digest. Two labels of one database that share them wait for each other, no more.
 fn key(label: &Label) -> i32 {
     let digest = Digest::of(label.as_str().as_bytes()).to_string();
     i32::from_str_radix(&digest[..7], 16).unwrap_or_default()
