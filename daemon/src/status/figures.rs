@@ -9,6 +9,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use stonekeep_format::prove::Verdict;
+use stonekeep_process::metrics::register;
 
 use super::words;
 use crate::board::view::{
@@ -298,17 +299,6 @@ fn copies(view: &View) -> impl Iterator<Item = (OfCopy, &CopyView)> {
 
 fn of_database(database: &DatabaseView) -> OfDatabase {
     OfDatabase { database: database.name.clone() }
-}
-
-fn register(
-    registry: &mut Registry,
-    (name, help, unit): (&str, &str, Option<Unit>),
-    metric: impl prometheus_client::registry::Metric,
-) {
-    match unit {
-        Some(unit) => registry.register_with_unit(name, help, unit, metric),
-        None => registry.register(name, help, metric),
-    }
 }
 
 const fn timestamp(at: DateTime<Utc>) -> i64 {

@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use stonekeep_engine::watch::{AlarmKind, LabelLine, WatchReport};
-use stonekeep_process::metrics;
+use stonekeep_process::metrics::{self, register};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfRepository {
@@ -113,17 +113,6 @@ fn of_databases(registry: &mut Registry, name: &str, report: &WatchReport) {
             }
         }
         register(registry, (figure, help, Some(unit)), family);
-    }
-}
-
-fn register(
-    registry: &mut Registry,
-    (name, help, unit): (&str, &str, Option<Unit>),
-    metric: impl prometheus_client::registry::Metric,
-) {
-    match unit {
-        Some(unit) => registry.register_with_unit(name, help, unit, metric),
-        None => registry.register(name, help, metric),
     }
 }
 
