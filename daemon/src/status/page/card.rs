@@ -165,7 +165,7 @@ fn held(good: &Snap, zone: Option<Tz>, now: DateTime<Utc>) -> Markup {
         dt { "Last good snapshot" }
         dd { (dated(good.begun_at(), zone, &words::ago(good.begun_at(), now))) }
         dt { "Its id" }
-        dd { code { (good.id) } }
+        dd { code class="id" { (good.id) } }
         dt { "To restore" }
         dd { code { "docs/recovery.md" } }
         dt { "It holds" }
@@ -221,7 +221,7 @@ fn next(database: &DatabaseView, now: DateTime<Utc>) -> Markup {
         dd {
             (dated(at, zone(database), &left))
             @if let Some(slot) = slot {
-                p class="small" { "because the last run failed; as scheduled: " (words::instant(slot)) }
+                p class="small" { "a retry. The schedule's next is " (words::instant(slot)) }
             }
         }
     }
@@ -243,7 +243,7 @@ fn ended(database: &DatabaseView, at: DateTime<Utc>, now: DateTime<Utc>) -> Stri
     let of = |wanted: fn(&CopyView) -> bool| database.copies.iter().filter(|it| wanted(it)).count();
     let failed = of(|copy| copy.last == Some(Last::Failed));
     let is_suspicious = of(|copy| took_one(copy) && suspicion(copy).is_some()) > 0;
-    if database.has_failed && failed < database.copies.len() {
+    if failed > 0 && failed < database.copies.len() {
         let all = database.copies.len();
         format!("failed in {failed} of {all} repositories{}, {ago}", took(" after "))
     } else if database.has_failed {

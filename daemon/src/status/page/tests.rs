@@ -179,7 +179,7 @@ fn another_try_is_not_taken_for_the_schedule() {
     board.next(&label("bookings"), Some(noon() + TimeDelta::minutes(1)));
     let page = said(&board);
     assert!(page.contains("Next try") && page.contains("13:01 CET, in 1 min"), "{page}");
-    assert!(page.contains("as scheduled: 2026-11-21 13:00 UTC"));
+    assert!(page.contains("a retry. The schedule's next is 2026-11-21 13:00 UTC"));
     board.next(&label("bookings"), Some(noon() + TimeDelta::minutes(60)));
     assert!(said(&board).contains("Next run"));
 }
