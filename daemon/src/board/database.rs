@@ -8,8 +8,9 @@ use stonekeep_engine::{
     events::{Event, Phase},
     list::SnapshotLine,
 };
-use stonekeep_format::ErrorKind;
+use stonekeep_format::{ErrorKind, ids::SnapshotId};
 use stonekeep_process::lines::Tally;
+use ulid::Ulid;
 
 use crate::{
     failure::Failure,
@@ -25,8 +26,8 @@ const MESSAGE_CHARS_MAX: usize = 600;
 /// A snapshot, as far as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Snap {
-    /// When its run began, by the storage server's clock: what its age is counted from.
-    pub(crate) begun_at: DateTime<Utc>,
+    /// Its id, in 16 bytes: there are many of them.
+    pub(crate) id: Ulid,
     pub(crate) committed_at: DateTime<Utc>,
     pub(crate) promised_until: DateTime<Utc>,
     pub(crate) rows: u64,
@@ -36,10 +37,23 @@ pub(crate) struct Snap {
     pub(crate) suspicious: Option<Arc<str>>,
 }
 
+impl Snap {
+    /// Returns when its run began, by the storage server's clock: what its age is counted from.
+    pub(crate) fn begun_at(&self) -> DateTime<Utc> {
+        let millis = i64::try_from(self.id.timestamp_ms()).unwrap_or(i64::MAX);
+        DateTime::from_timestamp_millis(millis).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+}
+
+/// A snapshot's id is one: nothing else is parsed as such.
+fn ulid(id: &SnapshotId) -> Ulid {
+    Ulid::from_string(id.as_str()).unwrap_or_default()
+}
+
 impl From<&BackupReport> for Snap {
     fn from(report: &BackupReport) -> Self {
         Self {
-            begun_at: report.snapshot.begun_at(),
+            id: ulid(&report.snapshot),
             committed_at: report.committed_at,
             promised_until: report.promised_until,
             rows: report.totals.rows,
@@ -53,7 +67,7 @@ impl From<&BackupReport> for Snap {
 impl From<&SnapshotLine> for Snap {
     fn from(line: &SnapshotLine) -> Self {
         Self {
-            begun_at: line.id.begun_at(),
+            id: ulid(&line.id),
             committed_at: line.committed_at,
             promised_until: line.promised_until,
             rows: line.rows,
@@ -101,10 +115,15 @@ impl History {
         self.own.push((now, snap));
     }
 
+    fn newest(&self) -> Option<&Snap> {
+        let own = self.own.last().map(|(_, snap)| snap);
+        self.seen.last().into_iter().chain(own).max_by_key(|snap| snap.committed_at)
+    }
+
     /// All of them, each once, oldest first.
     pub(super) fn all(&self) -> Vec<Snap> {
         let own = self.own.iter().map(|(_, snap)| snap);
-        let own = own.filter(|snap| self.seen.iter().all(|seen| seen.begun_at != snap.begun_at));
+        let own = own.filter(|snap| self.seen.iter().all(|seen| seen.id != snap.id));
         let mut all: Vec<Snap> = self.seen.iter().chain(own).cloned().collect();
         all.sort_by_key(|snap| snap.committed_at);
         all
@@ -160,6 +179,8 @@ pub(super) struct Database {
     pub(super) next_at: Option<DateTime<Utc>>,
     pub(super) running: Option<Running>,
     pub(super) ended_at: Option<DateTime<Utc>>,
+    /// How long the last run took.
+    pub(super) took: Option<Duration>,
     /// What became of the last run in each repository; under `None`: in all of them.
     pub(super) last: BTreeMap<Option<String>, Last>,
     /// The last failure, whatever came after it.
@@ -175,24 +196,35 @@ impl Database {
     }
 
     pub(super) fn hear(&mut self, event: &Event) {
-        if matches!(event, Event::Retried { .. }) {
-            self.counts.retries += 1;
-        }
-        let Some(running) = &mut self.running else { return };
         match event {
+            Event::Retried { .. } => self.counts.retries += 1,
             Event::Phase { phase, bytes_expected, .. } => {
-                running.phase = Some(*phase);
-                running.tally.begin(*bytes_expected);
+                let expected = self.expected(*phase, *bytes_expected);
+                if let Some(running) = &mut self.running {
+                    running.phase = Some(*phase);
+                    running.tally.begin(expected);
+                }
             }
             Event::Progress { bytes, rows } => {
-                running.tally.add(*bytes, *rows);
+                if let Some(running) = &mut self.running {
+                    running.tally.add(*bytes, *rows);
+                }
             }
             _ => {}
         }
     }
 
+    /// How much will be copied: as much as last time. What a run says itself is the size on disk, of which indexes and free
+    /// space are not copied.
+    fn expected(&self, phase: Phase, said: Option<u64>) -> Option<u64> {
+        let newest = self.histories.values().filter_map(History::newest);
+        let newest = newest.max_by_key(|snap| snap.committed_at);
+        newest.filter(|_| phase == Phase::Copying).map(|snap| snap.plain_bytes).or(said)
+    }
+
     pub(super) fn end(&mut self, now: DateTime<Utc>, outcomes: &[Outcome]) {
-        self.running = None;
+        let begun_at = self.running.take().map(|running| running.begun_at);
+        self.took = begun_at.and_then(|begun_at| (now - begun_at).to_std().ok());
         self.ended_at = Some(now);
         for outcome in outcomes {
             let last = self.take(now, &outcome.result);

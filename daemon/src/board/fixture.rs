@@ -14,6 +14,7 @@ use stonekeep_format::{
     manifest::Totals,
     prove::Verdict,
 };
+use ulid::Ulid;
 
 use super::{Board, Entry, Look, Proof, Seen, database::Snap};
 use crate::{
@@ -46,13 +47,19 @@ pub(in crate::board) fn entry(text: &str, schedule: Option<&str>) -> Entry {
     }
 }
 
+/// The id of a snapshot whose run began then.
+pub(crate) fn id(begun_at: DateTime<Utc>) -> Ulid {
+    let millis = u64::try_from(begun_at.timestamp_millis()).expect("after 1970");
+    Ulid::from_parts(millis, 7)
+}
+
 /// A snapshot of so many minutes ago.
 pub(crate) fn snap(minutes: i64, keep_days: i64) -> Snap {
     let begun_at = noon() - TimeDelta::minutes(minutes);
     let committed_at = begun_at + TimeDelta::minutes(1);
     let age = u64::try_from(minutes).expect("in the past");
     Snap {
-        begun_at,
+        id: id(begun_at),
         committed_at,
         promised_until: committed_at + TimeDelta::days(keep_days),
         rows: 81_234_567 - age,
@@ -120,10 +127,15 @@ pub(crate) fn empty() -> (Arc<Board>, Arc<StillClock>) {
 
 /// A board on which these databases are planned, hourly, and one repository.
 pub(crate) fn planned(labels: &[&str]) -> Arc<Board> {
-    let (board, _) = empty();
+    planned_by_clock(labels).0
+}
+
+/// The same, and its clock.
+pub(crate) fn planned_by_clock(labels: &[&str]) -> (Arc<Board>, Arc<StillClock>) {
+    let (board, clock) = empty();
     board.enter(labels.iter().map(|name| entry(name, Some("0 * * * *"))).collect());
     board.expect(["vault"].into_iter());
-    board
+    (board, clock)
 }
 
 /// A service with every trouble there is: one database well and at work, one suspicious, one late, one failed, one of a server.

@@ -72,6 +72,10 @@ pub(crate) struct DatabaseView {
     pub(crate) next_at: Option<DateTime<Utc>>,
     pub(crate) running: Option<RunningView>,
     pub(crate) ended_at: Option<DateTime<Utc>>,
+    /// How long the last run took.
+    pub(crate) took: Option<Duration>,
+    /// Whether the last run failed, in any repository.
+    pub(crate) has_failed: bool,
     /// Whether the last run was left to another one that was at work.
     pub(crate) is_skipped: bool,
     pub(crate) standing: Standing,
@@ -79,6 +83,18 @@ pub(crate) struct DatabaseView {
     pub(crate) copies: Vec<CopyView>,
     pub(crate) refusal: Option<RefusalView>,
     pub(crate) counts: Counts,
+}
+
+impl DatabaseView {
+    /// Whether no repository has a good snapshot of it.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.copies.iter().all(|copy| copy.good.is_none())
+    }
+
+    /// Whether production is exposed: what there is is too old, or there is nothing and the last run failed.
+    pub(crate) fn is_grave(&self) -> bool {
+        self.standing == Standing::Late || self.standing == Standing::Failed && self.is_bare()
+    }
 }
 
 /// The run at work.
@@ -118,6 +134,11 @@ pub(crate) struct CopyView {
 }
 
 impl CopyView {
+    /// Returns how many snapshots there are, with those that are left out.
+    pub(crate) fn length(&self) -> u64 {
+        self.more.saturating_add(u64::try_from(self.snapshots.len()).unwrap_or(u64::MAX))
+    }
+
     /// Returns the newest snapshot, good or not.
     pub(crate) fn newest(&self) -> Option<&Snap> {
         self.snapshots.last()
@@ -235,6 +256,8 @@ impl Look<'_> {
             next_at: database.next_at,
             running: database.running.as_ref().map(RunningView::of),
             ended_at: database.ended_at,
+            took: database.took,
+            has_failed: is(Last::Failed),
             is_skipped: is(Last::Skipped),
             standing: self.standing(&copies, is(Last::Failed), age_max),
             copies,
@@ -254,9 +277,8 @@ impl Look<'_> {
             age_max.is_some_and(|age_max| age > age_max)
         };
         // Of what was never there the age is that of this process.
-        let is_late = |copy: &CopyView| {
-            is_old(copy.good.as_ref().map_or(self.started_at, |good| good.begun_at))
-        };
+        let is_late =
+            |copy: &CopyView| is_old(copy.good.as_ref().map_or(self.started_at, Snap::begun_at));
         let is_suspicious =
             |copy: &CopyView| copy.newest().is_some_and(|newest| newest.suspicious.is_some());
         if copies.iter().any(is_late) {
@@ -276,7 +298,7 @@ impl Look<'_> {
         let history = database.histories.get(&repository.name);
         let snapshots = history.map(History::all).unwrap_or_default();
         let latest = TimeDelta::from_std(SKEW_MAX).map_or(self.now, |skew| self.now + skew);
-        let is_good = |snap: &&Snap| snap.suspicious.is_none() && snap.begun_at <= latest;
+        let is_good = |snap: &&Snap| snap.suspicious.is_none() && snap.begun_at() <= latest;
         CopyView {
             repository: self.repository_name(number, &repository.name),
             good: snapshots.iter().rev().find(is_good).cloned(),
@@ -315,13 +337,15 @@ impl Look<'_> {
 impl RunningView {
     fn of(running: &Running) -> Self {
         let Running { begun_at, phase, tally } = running;
+        // A database that grew: nobody knows how far.
+        let is_more = |expected: &u64| *expected >= tally.bytes();
         Self {
             begun_at: *begun_at,
             phase: *phase,
             bytes: tally.bytes(),
             rows: tally.rows(),
-            bytes_expected: tally.bytes_expected(),
-            left: tally.left(),
+            bytes_expected: tally.bytes_expected().filter(is_more),
+            left: tally.left().filter(|_| tally.bytes_expected().is_some_and(|it| is_more(&it))),
         }
     }
 }

@@ -198,7 +198,7 @@ fn of_snapshots(registry: &mut Registry, view: &View) {
     for (of, copy) in copies(view) {
         kept.get_or_create(&of).set(number(copy.more).saturating_add(length(copy.snapshots.len())));
         if let Some(good) = &copy.good {
-            age.get_or_create(&of).set(secs(words::between(good.begun_at, view.at)));
+            age.get_or_create(&of).set(secs(words::between(good.begun_at(), view.at)));
         }
     }
     let help = "How long ago the run of the newest snapshot that is not suspicious began";

@@ -2,6 +2,8 @@
 //! does not; everything in it is escaped, it runs no script and loads nothing.
 
 mod card;
+mod cause;
+mod kept;
 mod stores;
 
 use std::sync::LazyLock;
@@ -33,11 +35,14 @@ pub(super) static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 });
 
+/// A database and its number in the order of the configuration: links to its card hold while it stays in that.
+type Numbered<'v> = (usize, &'v DatabaseView);
+
 /// Returns the page.
 pub(super) fn render(view: &View) -> Markup {
-    let mut databases: Vec<&DatabaseView> = view.databases.iter().collect();
+    let mut databases: Vec<Numbered<'_>> = (1..).zip(&view.databases).collect();
     // Sorting is stable: those that stand alike stay in the order of the configuration.
-    databases.sort_by_key(|database| std::cmp::Reverse(database.standing));
+    databases.sort_by_key(|(_, each)| std::cmp::Reverse((each.is_grave(), each.standing)));
     let cards = &databases[..databases.len().min(CARDS_MAX)];
     let rest = &databases[cards.len()..];
     html! {
@@ -52,11 +57,12 @@ pub(super) fn render(view: &View) -> Markup {
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                (head(view, &databases))
+                (head(view))
                 main {
                     h2 { "Databases" }
                     @if databases.is_empty() { p class="none" { "The configuration is not loaded yet." } }
-                    @for database in cards { (card::draw(database, view)) }
+                    @if cards.len() > 1 { (list(cards)) }
+                    @for (number, database) in cards { (card::draw(*number, database, view)) }
                     @if !rest.is_empty() { (lines(rest, view)) }
                     h2 { "Repositories" }
                     @if view.repositories.is_empty() { p class="none" { "None was looked at yet." } }
@@ -69,18 +75,18 @@ pub(super) fn render(view: &View) -> Markup {
 }
 
 /// What a tab shows: the worst first.
-fn title(databases: &[&DatabaseView]) -> String {
-    let worst = databases.iter().map(|database| database.standing).max();
+fn title(databases: &[Numbered<'_>]) -> String {
+    let worst = databases.first().map(|(_, database)| database.standing);
     match worst.filter(|worst| *worst > Standing::Waiting) {
         Some(worst) => {
-            let number = databases.iter().filter(|each| each.standing == worst).count();
+            let number = databases.iter().filter(|(_, each)| each.standing == worst).count();
             format!("{number} {} – Stonekeep", worst.as_str())
         }
         None => "Stonekeep".to_owned(),
     }
 }
 
-fn head(view: &View, databases: &[&DatabaseView]) -> Markup {
+fn head(view: &View) -> Markup {
     html! {
         header {
             h1 { "Stonekeep" }
@@ -90,9 +96,9 @@ fn head(view: &View, databases: &[&DatabaseView]) -> Markup {
             }
             ul class="sums" aria-label="How many databases stand how" {
                 @for standing in Standing::ALL.into_iter().rev() {
-                    @let number = databases.iter().filter(|each| each.standing == standing).count();
-                    @if number > 0 {
-                        li class=(standing.as_str()) { (icon(standing)) b { (number) } " " (standing.as_str()) }
+                    @let of_it = || view.databases.iter().filter(|each| each.standing == standing);
+                    @if let Some(worst) = of_it().max_by_key(|each| each.is_grave()) {
+                        li class=(tone(worst)) { (icon(standing)) b { (of_it().count()) } " " (standing.as_str()) }
                     }
                 }
             }
@@ -114,13 +120,35 @@ fn icon(standing: Standing) -> Markup {
     }
 }
 
+/// The classes that give a database its colour.
+fn tone(database: &DatabaseView) -> &'static str {
+    match database.standing {
+        Standing::Failed if database.is_grave() => "failed grave",
+        standing => standing.as_str(),
+    }
+}
+
 /// How a database stands, as a sign and a word.
-fn badge(standing: Standing) -> Markup {
-    html! { span class=(format!("badge {}", standing.as_str())) { (icon(standing)) (standing.as_str()) } }
+fn badge(database: &DatabaseView) -> Markup {
+    let standing = database.standing;
+    html! { span class=(format!("badge {}", tone(database))) { (icon(standing)) (standing.as_str()) } }
+}
+
+/// The databases that have a card, for those whose screen shows but one of them.
+fn list(cards: &[Numbered<'_>]) -> Markup {
+    html! {
+        nav aria-label="Databases" {
+            ul class="list" {
+                @for (number, database) in cards {
+                    li { (badge(database)) " " a href=(format!("#{}", card::anchor(*number))) { (database.name) } }
+                }
+            }
+        }
+    }
 }
 
 /// The databases for which there is no card.
-fn lines(rest: &[&DatabaseView], view: &View) -> Markup {
+fn lines(rest: &[Numbered<'_>], view: &View) -> Markup {
     let shown = &rest[..rest.len().min(LINES_MAX)];
     html! {
         section class="card" {
@@ -131,10 +159,10 @@ fn lines(rest: &[&DatabaseView], view: &View) -> Markup {
                 }
                 thead { tr { th scope="col" { "Database" } th scope="col" { "State" } th scope="col" { "Age" } th scope="col" class="wide" { "Next run" } } }
                 tbody {
-                    @for database in shown {
+                    @for (_, database) in shown {
                         tr {
                             th scope="row" { (database.name) }
-                            td { (badge(database.standing)) }
+                            td { (badge(database)) }
                             td { (card::age(database, view.at).unwrap_or_else(|| "–".to_owned())) }
                             td class="wide" { (database.next_at.map_or_else(|| "–".to_owned(), words::instant)) }
                         }

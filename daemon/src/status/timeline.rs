@@ -22,22 +22,24 @@ const TOP: f64 = 18.0;
 const BOTTOM_MIN: f64 = 66.0;
 const BOTTOM_MAX: f64 = 150.0;
 /// Where now is: the future of locks is longer than the past of what they lock.
-const NOW: f64 = 150.0;
+const NOW: f64 = 160.0;
 /// The thickest row, of few snapshots.
 const ROW_MAX: f64 = 9.0;
-/// Marks of the scale closer than this would be written into each other.
-const MARK_DISTANCE_MIN: f64 = 27.0;
+/// Marks of the scale closer than this would be written into each other: `5 w ago`, and `5 w`.
+const PAST_DISTANCE_MIN: f64 = 48.0;
+const FUTURE_DISTANCE_MIN: f64 = 27.0;
 /// Less than this looks the same (10 min).
 const GRAIN_SECS: f64 = 600.0;
 
 const HOUR: u64 = 3_600;
 const DAY: u64 = 24 * HOUR;
 /// What the scale names.
-const MARKS: [(u64, &str); 6] = [
+const MARKS: [(u64, &str); 7] = [
     (HOUR, "1 h"),
+    (6 * HOUR, "6 h"),
     (DAY, "1 d"),
     (7 * DAY, "1 w"),
-    (30 * DAY, "30 d"),
+    (35 * DAY, "5 w"),
     (365 * DAY, "1 y"),
     (10 * 365 * DAY, "10 y"),
 ];
@@ -70,21 +72,33 @@ impl Scale {
         NOW + (RIGHT - NOW) * (grown(time) / self.future).min(1.0)
     }
 
-    /// What is written on one side of now, and where.
-    fn marks(&self, x: impl Fn(Duration) -> f64, end: f64) -> Vec<(f64, &'static str)> {
-        let mut marks: Vec<(f64, &'static str)> = Vec::new();
-        for (secs, text) in MARKS.into_iter().rev() {
-            let at = x(Duration::from_secs(secs));
-            let last = marks.last().map_or(end, |(last, _)| *last);
-            // The outermost may stand where the picture ends, half of its width inside.
-            let is_inside = (at - end).abs() > MARK_DISTANCE_MIN / 2.0;
-            let is_free = marks.is_empty() || (at - last).abs() > MARK_DISTANCE_MIN;
-            if is_inside && is_free && (at - NOW).abs() > MARK_DISTANCE_MIN {
-                marks.push((at, text));
-            }
-        }
-        marks
+    /// What is written before now, and where.
+    fn past_marks(&self) -> Vec<(f64, String)> {
+        let marks = marks(|time| self.ago(time), LEFT, PAST_DISTANCE_MIN);
+        marks.into_iter().map(|(x, text)| (x, format!("{text} ago"))).collect()
     }
+
+    /// What is written after now, and where.
+    fn future_marks(&self) -> Vec<(f64, String)> {
+        let marks = marks(|time| self.ahead(time), RIGHT, FUTURE_DISTANCE_MIN);
+        marks.into_iter().map(|(x, text)| (x, text.to_owned())).collect()
+    }
+}
+
+/// What is written on one side of now so that each has its room, and where.
+fn marks(x: impl Fn(Duration) -> f64, end: f64, distance_min: f64) -> Vec<(f64, &'static str)> {
+    let mut marks: Vec<(f64, &'static str)> = Vec::new();
+    for (secs, text) in MARKS.into_iter().rev() {
+        let at = x(Duration::from_secs(secs));
+        let last = marks.last().map_or(end, |(last, _)| *last);
+        // The outermost may stand where the picture ends, half of its width inside.
+        let is_inside = (at - end).abs() > distance_min / 2.0;
+        let is_free = marks.is_empty() || (at - last).abs() > distance_min;
+        if is_inside && is_free && (at - NOW).abs() > (distance_min + FUTURE_DISTANCE_MIN) / 2.0 {
+            marks.push((at, text));
+        }
+    }
+    marks
 }
 
 fn grown(time: Duration) -> f64 {
@@ -94,8 +108,7 @@ fn grown(time: Duration) -> f64 {
 /// Draws what a repository holds of a database.
 pub(super) fn draw(copy: &CopyView, now: DateTime<Utc>) -> Markup {
     let scale = Scale::of(&copy.snapshots, now);
-    let marks =
-        [scale.marks(|time| scale.ago(time), LEFT), scale.marks(|time| scale.ahead(time), RIGHT)];
+    let marks = [scale.past_marks(), scale.future_marks()];
     let bars = Bars::of(&copy.snapshots, &scale);
     let bottom = bars.bottom;
     let (height, foot) = (bottom + FOOT, bottom + FOOT - 6.0);
@@ -109,6 +122,7 @@ pub(super) fn draw(copy: &CopyView, now: DateTime<Utc>) -> Markup {
             }
             text class="side" x=(NOW - 5.0) y="11" text-anchor="end" { "taken" }
             text class="side" x=(NOW + 5.0) y="11" { "locked until" }
+            text class="side" x=(RIGHT) y="11" text-anchor="end" { "not to scale" }
             @for (class, path) in bars.paths() {
                 path class=(class) stroke-width=(format!("{:.2}", bars.thickness)) d=(path) {}
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -21,6 +22,14 @@ pub(super) fn time(time: Duration) -> String {
     }
 }
 
+/// `0.1 s`, `7.4 s`; from 10 s on as [`time`].
+pub(super) fn span(span: Duration) -> String {
+    if span.as_secs() >= 10 {
+        return time(span);
+    }
+    format!("{}.{} s", span.as_secs(), span.subsec_millis() / 100)
+}
+
 /// What lies between; nothing of what lies the other way round.
 pub(super) fn between(from: DateTime<Utc>, to: DateTime<Utc>) -> Duration {
     (to - from).to_std().unwrap_or(Duration::ZERO)
@@ -35,6 +44,14 @@ pub(super) fn ago(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
 /// `2026-11-21 17:00 UTC`.
 pub(super) fn instant(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+/// `18:00 CET`, or `Sun 22 Nov 00:30 CET` if the day is another one there; nothing where clocks show the same as UTC.
+pub(super) fn local(at: DateTime<Utc>, zone: Tz) -> Option<String> {
+    let local = at.with_timezone(&zone);
+    let (there, utc) = (local.naive_local(), at.naive_utc());
+    let format = if there.date() == utc.date() { "%H:%M %Z" } else { "%a %-d %b %H:%M %Z" };
+    (there != utc).then(|| local.format(format).to_string())
 }
 
 /// `2026-11-21T17:00:00Z`, for programs.
@@ -80,6 +97,24 @@ mod tests {
         for (secs, text) in cases {
             assert_eq!(time(Duration::from_secs(secs)), text);
         }
+    }
+
+    #[test]
+    fn short_spans_have_tenths() {
+        let said = |millis| span(Duration::from_millis(millis));
+        assert_eq!([99, 7_449, 9_999, 10_000].map(said), ["0.0 s", "7.4 s", "9.9 s", "10 s"]);
+    }
+
+    #[test]
+    fn local_times_name_their_zone_and_another_day() {
+        let said = |text: &str, zone| local(text.parse().expect("an instant"), zone);
+        let berlin = chrono_tz::Europe::Berlin;
+        assert_eq!(said("2026-11-21T12:00:00Z", berlin).as_deref(), Some("13:00 CET"));
+        let night = said("2026-11-21T23:30:00Z", berlin);
+        assert_eq!(night.as_deref(), Some("Sun 22 Nov 00:30 CET"));
+        assert_eq!(said("2026-07-21T12:00:00Z", berlin).as_deref(), Some("14:00 CEST"));
+        assert_eq!(said("2026-11-21T12:00:00Z", chrono_tz::UTC), None);
+        assert_eq!(said("2026-11-21T12:00:00Z", chrono_tz::Europe::London), None);
     }
 
     #[test]

@@ -1,76 +1,95 @@
-//! One database: how it stands, what it does, what there is of it.
+//! One database: how it stands and why, what it does, what there is of it.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use maud::{Markup, html};
+use stonekeep_config::schedule::Crontab;
 use stonekeep_engine::events::Phase;
-use stonekeep_process::{failure, output::bytes};
+use stonekeep_process::output::bytes;
 
-use super::badge;
+use super::{badge, cause, kept, tone};
 use crate::{
-    board::view::{CopyView, DatabaseView, Last, RefusalView, RunningView, Snap, Standing, View},
-    status::{plot, timeline, words},
+    board::view::{CopyView, DatabaseView, Last, RunningView, Snap, Standing, View},
+    status::words,
 };
 
-/// Snapshots that are listed in words (8), the newest.
-const ROWS_MAX: usize = 8;
-
-pub(super) fn draw(database: &DatabaseView, view: &View) -> Markup {
+/// Draws the card of the database of this number, which is its anchor.
+pub(super) fn draw(number: usize, database: &DatabaseView, view: &View) -> Markup {
     let now = view.at;
     let shown = worst(database);
     html! {
-        article class=(format!("card database {}", database.standing.as_str())) {
+        article id=(anchor(number)) class=(format!("card database {}", tone(database))) {
             div class="title" {
                 h3 { (database.name) }
-                (badge(database.standing))
+                (badge(database))
             }
-            p class="lead" { (lead(database, now)) }
+            p class="lead" { (lead(database, view)) }
+            (cause::first(database, shown, now))
             @if let Some(running) = &database.running { (progress(running, now)) }
             div class="columns" {
                 (facts(database, shown, now))
-                @if let Some(copy) = shown.filter(|copy| !copy.snapshots.is_empty()) {
-                    (pictures(copy, database, now))
-                } @else {
-                    p class="none wait" { "No snapshot is known yet." }
+                @match shown.filter(|copy| !copy.snapshots.is_empty()) {
+                    Some(copy) => (kept::draw(copy, database, now)),
+                    None => p class="none wait" { "No snapshot is known yet." },
                 }
             }
-            @if let Some(copy) = shown.filter(|copy| !copy.snapshots.is_empty()) { (table(copy, now)) }
+            @if let Some(copy) = shown { (kept::table(copy, now)) }
         }
     }
 }
 
+/// What a link to a card names.
+pub(super) fn anchor(number: usize) -> String {
+    format!("database-{number}")
+}
+
 /// The repository that is drawn: the one whose good snapshot is the oldest.
 fn worst(database: &DatabaseView) -> Option<&CopyView> {
-    database.copies.iter().min_by_key(|copy| copy.good.as_ref().map(|good| good.begun_at))
+    database.copies.iter().min_by_key(|copy| copy.good.as_ref().map(Snap::begun_at))
 }
 
 /// Returns the age of the newest good snapshot, in the repository that is the furthest behind.
 pub(super) fn age(database: &DatabaseView, now: DateTime<Utc>) -> Option<String> {
     let good = worst(database)?.good.as_ref()?;
-    Some(words::time(words::between(good.begun_at, now)))
+    Some(words::time(words::between(good.begun_at(), now)))
 }
 
 /// How it is, in one sentence.
-fn lead(database: &DatabaseView, now: DateTime<Utc>) -> String {
-    let age = age(database, now);
-    let of_age = age.map_or_else(
-        || "There is no good snapshot".to_owned(),
-        |age| format!("The last good snapshot is {age} old"),
-    );
-    let may_be = database
-        .age_max
-        .map_or(String::new(), |age_max| format!(" and may be {}", words::time(age_max)));
+pub(super) fn lead(database: &DatabaseView, view: &View) -> String {
+    let Some(age) = age(database, view.at) else { return bare(database, view) };
+    let may_be = database.age_max.map(|age_max| format!(" and may be {}", words::time(age_max)));
     let why = match database.standing {
-        Standing::Good if database.age_max.is_none() => "; there is no schedule to judge it by",
-        Standing::Good => "",
-        Standing::Waiting => "; the next run will tell",
-        Standing::Failed => ", but the last run made none",
+        Standing::Good | Standing::Waiting if database.age_max.is_none() => {
+            "; there is no schedule to judge it by"
+        }
+        Standing::Good | Standing::Waiting => "",
+        Standing::Failed => ", but the last run failed",
         Standing::Suspicious => ", and a newer one is suspicious: the database shrank",
+        Standing::Late if database.has_failed => ": too old, and the last run failed",
         Standing::Late => ": too old",
     };
-    let may_be = if database.standing == Standing::Waiting { String::new() } else { may_be };
-    format!("{of_age}{may_be}{why}.")
+    format!("The last good snapshot is {age} old{}{why}.", may_be.unwrap_or_default())
+}
+
+/// The same where there is no good snapshot, in one repository at least.
+fn bare(database: &DatabaseView, view: &View) -> String {
+    let lacking = worst(database).filter(|_| !database.is_bare());
+    let place = lacking.map(|copy| format!(" in {}", copy.repository)).unwrap_or_default();
+    let why = match database.standing {
+        Standing::Late => {
+            let up = words::time(words::between(view.started_at, view.at));
+            let failed = if database.has_failed { ", and the last run failed" } else { "" };
+            format!(", although the service has run for {up}{failed}")
+        }
+        Standing::Failed => "; the last run failed".to_owned(),
+        Standing::Suspicious => "; the newest one is suspicious: the database shrank".to_owned(),
+        _ if database.running.is_some() => " yet; a run is at work".to_owned(),
+        _ if database.next_at.is_some() => " yet; the next run will tell".to_owned(),
+        _ => " yet, and no run is scheduled".to_owned(),
+    };
+    format!("There is no good snapshot{place}{why}.")
 }
 
 fn progress(running: &RunningView, now: DateTime<Utc>) -> Markup {
@@ -114,40 +133,45 @@ fn facts(database: &DatabaseView, shown: Option<&CopyView>, now: DateTime<Utc>) 
     html! {
         div class="facts" {
             @if let (Some(good), Some(age_max)) = (good, database.age_max) {
-                (age_bar(words::between(good.begun_at, now), age_max))
+                (age_bar(words::between(good.begun_at(), now), age_max))
             }
             dl {
-                @if let Some(good) = good {
-                    dt { "Last good snapshot" }
-                    dd { (moment(good.begun_at, now)) }
-                    dt { "It holds" }
-                    dd { (words::some(good.rows, "row", "rows")) ", " (bytes(good.plain_bytes)) }
-                    dt { "Locked" }
-                    dd { (until(good.promised_until, now)) }
-                }
-                dt { "Next run" }
-                dd { (next(database, now)) }
+                @if let Some(good) = good { (held(good, zone(database), now)) }
+                (next(database, now))
                 @if let Some((schedule, zone)) = &database.schedule {
                     dt { "Schedule" }
                     dd { code { (schedule) } " " span class="small" { (zone.name()) } }
-                }
-                @if let Some(why) = suspicion(shown) {
-                    dt { "Suspicious" }
-                    dd class="bad" { (why) }
-                }
-                @if let Some(refusal) = &database.refusal {
-                    dt { "Last failure" }
-                    dd { (refused(refusal, now)) }
                 }
                 @if let Some(at) = database.ended_at {
                     dt { "Last run" }
                     dd { (ended(database, at, now)) }
                 }
                 @if database.copies.len() > 1 { (in_each(database, now)) }
+                (cause::past(database, now))
                 dt { "Since the start" }
                 dd { (counted(database)) }
             }
         }
+    }
+}
+
+fn zone(database: &DatabaseView) -> Option<Tz> {
+    database.schedule.as_ref().map(|(_, zone)| *zone)
+}
+
+/// What can be restored.
+fn held(good: &Snap, zone: Option<Tz>, now: DateTime<Utc>) -> Markup {
+    html! {
+        dt { "Last good snapshot" }
+        dd { (dated(good.begun_at(), zone, &words::ago(good.begun_at(), now))) }
+        dt { "Its id" }
+        dd { code class="id" { (good.id) } }
+        dt { "To restore" }
+        dd { code { "docs/recovery.md" } }
+        dt { "It holds" }
+        dd { (words::some(good.rows, "row", "rows")) ", " (bytes(good.plain_bytes)) }
+        dt { "Locked" }
+        dd { (until(good.promised_until, now)) }
     }
 }
 
@@ -166,10 +190,12 @@ fn age_bar(age: Duration, age_max: Duration) -> Markup {
     }
 }
 
-fn moment(at: DateTime<Utc>, now: DateTime<Utc>) -> Markup {
+/// An instant, on the clock of the schedule's zone as well, and what there is to say of it.
+fn dated(at: DateTime<Utc>, zone: Option<Tz>, note: &str) -> Markup {
+    let local = zone.and_then(|zone| words::local(at, zone));
     html! {
         time datetime=(words::exact(at)) { (words::instant(at)) }
-        " " span class="small" { (words::ago(at, now)) }
+        " " span class="small" { @if let Some(local) = local { (local) ", " } (note) }
     }
 }
 
@@ -184,59 +210,77 @@ fn until(at: DateTime<Utc>, now: DateTime<Utc>) -> Markup {
 }
 
 fn next(database: &DatabaseView, now: DateTime<Utc>) -> Markup {
-    let Some(at) = database.next_at else { return html! { "none is scheduled" } };
+    let Some(at) = database.next_at else {
+        return html! { dt { "Next run" } dd { "none is scheduled" } };
+    };
     let left = words::between(now, at);
+    let left = if left.is_zero() { "due".to_owned() } else { format!("in {}", words::time(left)) };
+    let slot = slot_after_retry(database, at);
     html! {
-        time datetime=(words::exact(at)) { (words::instant(at)) }
-        " " span class="small" {
-            @if left.is_zero() { "due" } @else { "in " (words::time(left)) }
+        dt { @if slot.is_some() { "Next try" } @else { "Next run" } }
+        dd {
+            (dated(at, zone(database), &left))
+            @if let Some(slot) = slot {
+                p class="small" { "a retry. The schedule's next is " (words::instant(slot)) }
+            }
         }
     }
 }
 
+/// The schedule's next time, if what is due `at` is before it: another try of a run that failed.
+fn slot_after_retry(database: &DatabaseView, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let (schedule, zone) = database.schedule.as_ref().filter(|_| database.has_failed)?;
+    let schedule: Crontab = schedule.parse().ok()?;
+    schedule.next_after(database.ended_at?, *zone).filter(|slot| at < *slot)
+}
+
+/// What became of the last run, and how long it took.
 fn ended(database: &DatabaseView, at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     let ago = words::ago(at, now);
-    if database.is_skipped {
+    let took = |before: &str| {
+        database.took.map(|took| format!("{before}{}", words::span(took))).unwrap_or_default()
+    };
+    let of = |wanted: fn(&CopyView) -> bool| database.copies.iter().filter(|it| wanted(it)).count();
+    let failed = of(|copy| copy.last == Some(Last::Failed));
+    let is_suspicious = of(|copy| took_one(copy) && suspicion(copy).is_some()) > 0;
+    if failed > 0 && failed < database.copies.len() {
+        let all = database.copies.len();
+        format!("failed in {failed} of {all} repositories{}, {ago}", took(" after "))
+    } else if database.has_failed {
+        format!("failed{}, {ago}", took(" after "))
+    } else if database.is_skipped {
         format!("skipped {ago}: another run was at work")
+    } else if is_suspicious {
+        format!("suspicious{}, {ago}", took(", "))
+    } else if of(took_one) > 0 {
+        format!("good{}, {ago}", took(", "))
     } else {
         format!("ended {ago}")
     }
 }
 
-fn suspicion(shown: Option<&CopyView>) -> Option<&str> {
-    shown?.newest()?.suspicious.as_deref()
+const fn took_one(copy: &CopyView) -> bool {
+    matches!(copy.last, Some(Last::Snapshot { .. }))
 }
 
-fn refused(refusal: &RefusalView, now: DateTime<Utc>) -> Markup {
-    let RefusalView { at, kind, message } = refusal;
-    html! {
-        b { (failure::name(*kind)) } " (" (kind.exit_code()) "), " (words::ago(*at, now))
-        p class="small" {
-            @match message {
-                Some(message) => (message),
-                None => (failure::hint(*kind)),
-            }
-        }
-    }
+/// Why the newest snapshot is suspicious, if it is.
+pub(super) fn suspicion(copy: &CopyView) -> Option<&str> {
+    copy.newest()?.suspicious.as_deref()
 }
 
 /// Where there are several repositories: how each of them stands.
 fn in_each(database: &DatabaseView, now: DateTime<Utc>) -> Markup {
     let said = |copy: &CopyView| match (&copy.good, copy.last) {
         (_, Some(Last::Failed)) => "the last run made none there".to_owned(),
-        (Some(good), _) => format!("the last good one {}", words::ago(good.begun_at, now)),
+        (Some(good), _) => format!("the last good one {}", words::ago(good.begun_at(), now)),
         (None, _) => "no good snapshot".to_owned(),
     };
     html! {
         @for copy in &database.copies {
             dt { "In " (copy.repository) }
-            dd { (words::some(length(copy), "snapshot", "snapshots")) ", " (said(copy)) }
+            dd { (words::some(copy.length(), "snapshot", "snapshots")) ", " (said(copy)) }
         }
     }
-}
-
-fn length(copy: &CopyView) -> u64 {
-    copy.more.saturating_add(u64::try_from(copy.snapshots.len()).unwrap_or(u64::MAX))
 }
 
 fn counted(database: &DatabaseView) -> String {
@@ -251,62 +295,4 @@ fn counted(database: &DatabaseView) -> String {
     let said: Vec<String> =
         said.map(|(number, one, many)| words::some(number, one, many)).collect();
     if said.is_empty() { "no run has ended".to_owned() } else { said.join(", ") }
-}
-
-fn pictures(copy: &CopyView, database: &DatabaseView, now: DateTime<Utc>) -> Markup {
-    let of = (database.copies.len() > 1).then(|| format!(" in {}", copy.repository));
-    let of = of.unwrap_or_default();
-    html! {
-        figure {
-            (timeline::draw(copy, now))
-            figcaption {
-                b { (words::some(length(copy), "snapshot", "snapshots")) (of) }
-                ": a bar for each, from its commit to the end of its lock"
-                @if copy.more > 0 { "; the oldest " (words::count(copy.more)) " are left out" }
-                @if !copy.is_seen { ". Only what this service has taken is known: the bucket was not read" }
-                "."
-                (legend(copy, now))
-            }
-        }
-        figure {
-            (plot::draw(copy))
-            figcaption { @if let Some(saved) = plot::saved(copy) { (saved) "." } }
-        }
-    }
-}
-
-fn legend(copy: &CopyView, now: DateTime<Utc>) -> Markup {
-    let is_suspicious = copy.snapshots.iter().any(|snap| snap.suspicious.is_some());
-    let is_expired = copy.snapshots.iter().any(|snap| snap.promised_until <= now);
-    html! {
-        @if is_suspicious { " " span class="key suspect" { "◆" } " suspicious." }
-        @if is_expired { " " span class="key" { "┄" } " promise over." }
-    }
-}
-
-fn table(copy: &CopyView, now: DateTime<Utc>) -> Markup {
-    let newest: Vec<&Snap> = copy.snapshots.iter().rev().take(ROWS_MAX).collect();
-    html! {
-        details {
-            summary { "The newest in words" }
-            div class="scroll" tabindex="0" role="region" aria-label="The newest snapshots" {
-                table {
-                    caption { "The newest " (newest.len()) " of " (words::some(length(copy), "snapshot", "snapshots")) }
-                    thead { tr { th scope="col" { "Committed" } th scope="col" { "Locked until" } th scope="col" class="number" { "Rows" } th scope="col" class="number" { "Dump" } th scope="col" class="number" { "Stored" } th scope="col" { "Judged" } } }
-                    tbody {
-                        @for snap in newest {
-                            tr {
-                                td { (words::instant(snap.committed_at)) }
-                                td { (words::instant(snap.promised_until)) @if snap.promised_until <= now { " (passed)" } }
-                                td class="number" { (words::count(snap.rows)) }
-                                td class="number" { (bytes(snap.plain_bytes)) }
-                                td class="number" { (bytes(snap.put_bytes)) }
-                                td { @match &snap.suspicious { Some(why) => { "suspicious: " (why) }, None => "good" } }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
 }

@@ -87,8 +87,9 @@ fn proved(seen: Option<&SeenView>, now: DateTime<Utc>) -> Markup {
 
 fn verdict(proof: &Proof, now: DateTime<Utc>) -> Markup {
     let age = words::between(proof.at, now);
-    let counted =
-        proof.probes.iter().map(|(verdict, count)| format!("{count} {}", verdict.as_str()));
+    let counted: Vec<String> =
+        proof.probes.iter().filter_map(|(verdict, count)| said(*verdict, *count)).collect();
+    let lacking = proof.probes.get(&Verdict::Lacking).copied().unwrap_or(0);
     html! {
         @if proof.verdict == Verdict::Fail {
             span class="bad" { "✕ an attack succeeded" }
@@ -98,8 +99,26 @@ fn verdict(proof: &Proof, now: DateTime<Utc>) -> Markup {
             span class="ok" { "✓ nobody could delete" }
         }
         ", " (words::ago(proof.at, now))
-        p class="small" { (counted.collect::<Vec<_>>().join(", ")) }
+        p class="small" { (counted.join(", ")) }
+        @if lacking > 0 {
+            p class="small" {
+                "The server lacks " (words::some(lacking, "protection", "protections"))
+                " on which no promise rests: " code { "docs/servers.md" }
+            }
+        }
     }
+}
+
+/// How many probes came to this, but for what the server lacks: that is no verdict on the writer.
+fn said(verdict: Verdict, count: u64) -> Option<String> {
+    let said = match verdict {
+        Verdict::Pass => "passed",
+        Verdict::Skipped => "skipped",
+        Verdict::Inconclusive => "told neither",
+        Verdict::Fail => "failed",
+        Verdict::Lacking => return None,
+    };
+    Some(format!("{} {said}", words::some(count, "probe", "probes")))
 }
 
 fn drilled(seen: Option<&SeenView>, now: DateTime<Utc>) -> Markup {
