@@ -57,20 +57,18 @@ pub(crate) async fn run(
     };
     let mut metrics = Metrics::to(config.metrics_file.as_deref());
     let result = each(config, environment, options, cancel, &notices, &mut metrics).await;
-    match &result {
-        // What became of each was told, and whoever reads our output is gone.
-        Ok(_) | Err(Failure::Output(_)) => {}
-        // A label that is not in the file is somebody's slip.
-        Err(failure) if failure.kind() == ErrorKind::Usage => {}
-        Err(failure) => {
+    // A label that is not in the file is somebody's slip.
+    let is_slip = result.as_ref().is_err_and(|failure| failure.kind() == ErrorKind::Usage);
+    if !is_slip {
+        // After a failure to print, what became of each was told.
+        if let Err(failure) = &result
+            && !matches!(failure, Failure::Output(_))
+        {
             notices.tell_failure(&asked, failure);
             for label in &asked {
                 metrics.failed(label, config.repositories());
             }
         }
-    }
-    let is_slip = result.as_ref().is_err_and(|failure| failure.kind() == ErrorKind::Usage);
-    if !is_slip {
         // The snapshots are there, whatever becomes of the files.
         metrics.write(&asked).unwrap_or_else(|failure| failure.print(options.voice));
     }

@@ -23,7 +23,7 @@ use stonekeep_format::{Clock, ids::Label};
 
 pub(crate) use self::repository::{Look, Proof, Seen};
 use self::{database::Database, repository::Repository, view::View};
-use crate::outcome::Outcome;
+use crate::{outcome::Outcome, plan::of_server};
 
 /// Databases that are remembered (1000); others are counted. With [`database::SNAPSHOTS_MAX`] of 80 bytes each this comes to
 /// 20 MB for each repository at most, and to some KiB for a few databases. A view is a copy of it, and one is made at a time: so
@@ -60,8 +60,7 @@ impl Entry {
     }
 
     fn is_server_of(&self, label: &Label) -> bool {
-        let rest = label.as_str().strip_prefix(self.label.as_str());
-        self.several && rest.is_some_and(|rest| rest.starts_with('-'))
+        self.several && of_server(label, &self.label)
     }
 }
 

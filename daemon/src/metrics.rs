@@ -191,15 +191,17 @@ pub(crate) struct ProveMetrics {
     probes: Family<OfVerdict, Gauge>,
 }
 
+/// Of which repository a figure is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfRepository {
-    repository: String,
+pub(crate) struct OfRepository {
+    pub(crate) repository: String,
 }
 
+/// Of which verdict on which repository a figure is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfVerdict {
-    repository: String,
-    verdict: String,
+pub(crate) struct OfVerdict {
+    pub(crate) repository: String,
+    pub(crate) verdict: &'static str,
 }
 
 impl ProveMetrics {
@@ -220,8 +222,7 @@ impl ProveMetrics {
         use Verdict::{Fail, Inconclusive, Lacking, Pass, Skipped};
         for verdict in [Pass, Skipped, Lacking, Inconclusive, Fail] {
             let count = report.probes.iter().filter(|line| line.verdict == verdict).count();
-            let of =
-                OfVerdict { repository: repository.clone(), verdict: verdict.as_str().to_owned() };
+            let of = OfVerdict { repository: repository.clone(), verdict: verdict.as_str() };
             self.probes.get_or_create(&of).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }

@@ -12,8 +12,9 @@ use stonekeep_format::prove::Verdict;
 use stonekeep_process::metrics::register;
 
 use super::words;
-use crate::board::view::{
-    CopyView, DatabaseView, Last, RepositoryView, SeenView, Snap, Standing, View,
+use crate::{
+    board::view::{CopyView, DatabaseView, Last, RepositoryView, SeenView, Snap, Standing, View},
+    metrics::{OfRepository, OfVerdict},
 };
 
 /// Of which series a figure is.
@@ -32,17 +33,6 @@ struct OfDatabase {
 struct OfStanding {
     database: String,
     standing: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfRepository {
-    repository: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfVerdict {
-    repository: String,
-    verdict: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
