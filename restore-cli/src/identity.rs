@@ -1,7 +1,7 @@
 //! age identities: the private half of what the daemon seals to. Read here, handed to the engine, never kept.
 
 use std::{
-    io::{BufReader, Read},
+    io::{self, BufReader, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -36,19 +36,40 @@ fn read(
     path: &Path,
     environment: &Environment,
 ) -> Result<Vec<Box<dyn age::Identity + Send + Sync>>, Failure> {
-    let bytes = zeroize::Zeroizing::new(read_bytes(path, environment)?);
     let unusable = |source| Failure::Identity { path: path.to_owned(), source: Box::new(source) };
-    let file = match Decryptor::new(ArmoredReader::new(&bytes[..])) {
-        Ok(decryptor) => open_encrypted(decryptor, path)?,
-        Err(_) => IdentityFile::from_buffer(&bytes[..])
-            .map_err(|error| unusable(error.into()))?
-            .with_callbacks(UiCallbacks),
-    };
-    let identities = file.into_identities().map_err(unusable)?;
+    let bytes = zeroize::Zeroizing::new(read_bytes(path, environment)?);
+    let identities = parse(&bytes, path)?.into_identities().map_err(unusable)?;
     if identities.is_empty() {
         return Err(Failure::EmptyIdentity { path: path.to_owned() });
     }
     Ok(identities)
+}
+
+/// Returns the recipients that the identities in a file belong to. Those of plugins (hardware keys) only the plugin knows: of
+/// such a file, the recipients that its comments name.
+pub(crate) fn recipients(path: &Path, environment: &Environment) -> Result<Vec<String>, Failure> {
+    let bytes = zeroize::Zeroizing::new(read_bytes(path, environment)?);
+    let mut lines = Vec::new();
+    if parse(&bytes, path)?.write_recipients_file(&mut lines).is_err() {
+        let text = String::from_utf8_lossy(&bytes);
+        let comments = text.lines().filter(|line| line.starts_with('#'));
+        let words = comments.flat_map(str::split_whitespace);
+        return Ok(words.filter(|word| word.starts_with("age1")).map(str::to_owned).collect());
+    }
+    Ok(String::from_utf8_lossy(&lines).lines().map(str::to_owned).collect())
+}
+
+fn parse(bytes: &[u8], path: &Path) -> Result<IdentityFile<UiCallbacks>, Failure> {
+    let unusable = |source: io::Error| Failure::Identity {
+        path: path.to_owned(),
+        source: Box::new(source.into()),
+    };
+    match Decryptor::new(ArmoredReader::new(bytes)) {
+        Ok(decryptor) => open_encrypted(decryptor, path),
+        Err(_) => {
+            Ok(IdentityFile::from_buffer(bytes).map_err(unusable)?.with_callbacks(UiCallbacks))
+        }
+    }
 }
 
 fn open_encrypted(

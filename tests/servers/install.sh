@@ -24,6 +24,8 @@ want cmake /usr/bin/cmake
 want pgbouncer /usr/sbin/pgbouncer
 want patchelf /usr/bin/patchelf
 want chromium /usr/bin/chromium
+# pdftotext: what of a page gets onto paper.
+want poppler-utils /usr/bin/pdftotext
 want fonts-dejavu-core /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 # For the image of the Containerfile.
 want debootstrap /usr/sbin/debootstrap
