@@ -9,6 +9,7 @@ pub mod connect;
 pub mod load;
 pub mod pem;
 pub mod properties;
+pub mod question;
 pub mod refusal;
 pub mod rows;
 pub mod session;
