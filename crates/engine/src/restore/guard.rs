@@ -12,7 +12,7 @@ use stonekeep_postgres::{
     target::{DatabaseState, Mark, Phase, TargetInfo, database_state, restoring_name},
 };
 
-use super::RestoreError;
+use super::{RestoreError, RestorePlan};
 
 /// Asks a person. Whoever is not at a terminal answers no; there is no flag, variable or setting that answers yes.
 #[async_trait]
@@ -158,13 +158,17 @@ impl Destination {
 /// # Errors
 /// [`RestoreError`] of kind `Conflict` if it may not be there, or nobody confirmed it.
 pub(super) async fn decide(
-    target: &ConnectOptions,
+    plan: &RestorePlan,
     info: &TargetInfo,
     catalog: &Catalog,
-    data_only: bool,
     confirm: &dyn Confirm,
 ) -> Result<Destination, RestoreError> {
-    let destination = place(target, info, &catalog.id).await?;
+    let target = &plan.target;
+    let destination = match plan.drill {
+        // A name that nobody else has: if it is there, making it fails.
+        Some(_) => Destination { create: true, ..Destination::new(target.database.clone()) },
+        None => place(target, info, &catalog.id).await?,
+    };
     if destination.create && !info.creates_databases {
         return Err(RestoreError::MayNotCreate { role: info.role.clone() });
     }
@@ -184,7 +188,7 @@ pub(super) async fn decide(
         (destination.alone, &info.database)
     {
         let (relations, rows_estimate, others) = (*relations, *rows_estimate, *others);
-        let reason = if data_only {
+        let reason = if plan.selection.data_only {
             Reason::Fill { relations, rows_estimate, tables: catalog.tables.len() as u64 }
         } else {
             Reason::Occupied { relations, rows_estimate, others }
@@ -249,16 +253,17 @@ async fn beside(
     }
 }
 
-/// Whether a database that exists can be loaded into without a person, and if so, whether its schema is there already.
+/// Whether a database that exists can be loaded into without a person, and if so, whether its schema is there already. Never
+/// that of a drill, which drops it.
 fn continues(state: &DatabaseState, snapshot: &SnapshotId) -> Option<bool> {
+    let is_ours = |mark: &Mark| mark.snapshot == *snapshot && mark.drill.is_none();
     match state {
         DatabaseState::Absent => None,
-        DatabaseState::Empty { mark } => mark
-            .as_ref()
-            .is_none_or(|mark| mark.snapshot == *snapshot)
-            .then(|| is_at_rows(mark.as_ref())),
+        DatabaseState::Empty { mark } => {
+            mark.as_ref().is_none_or(is_ours).then(|| is_at_rows(mark.as_ref()))
+        }
         DatabaseState::Occupied { mark, .. } => {
-            let ours = mark.as_ref().is_some_and(|mark| mark.snapshot == *snapshot);
+            let ours = mark.as_ref().is_some_and(is_ours);
             (ours && is_at_rows(mark.as_ref())).then_some(true)
         }
     }
@@ -277,7 +282,7 @@ mod tests {
     }
 
     fn occupied(phase: Option<Phase>) -> DatabaseState {
-        let mark = phase.map(|phase| Mark { snapshot: snapshot(), phase });
+        let mark = phase.map(|phase| Mark { snapshot: snapshot(), phase, drill: None });
         DatabaseState::Occupied { relations: 3, rows_estimate: 10, others: 0, mark }
     }
 
@@ -303,8 +308,23 @@ mod tests {
     fn an_empty_database_is_used_unless_another_restore_marked_it() {
         assert_eq!(continues(&DatabaseState::Empty { mark: None }, &snapshot()), Some(false));
         let other = "01BRZ3NDEKTSV4RRFFQ69G5FAV".parse().expect("a ULID");
-        let mark = Some(Mark { snapshot: other, phase: Phase::Schema });
+        let mark = Some(Mark { snapshot: other, phase: Phase::Schema, drill: None });
         assert_eq!(continues(&DatabaseState::Empty { mark }, &snapshot()), None);
+    }
+
+    #[test]
+    fn a_drills_database_is_never_continued_nor_used() {
+        let drill = Some("01BRZ3NDEKTSV4RRFFQ69G5FAV".parse().expect("a ULID"));
+        let mark = Some(Mark { snapshot: snapshot(), phase: Phase::Rows, drill });
+        let target = ConnectOptions::parse("postgres://me@localhost/shop").expect("a target");
+        for state in [
+            DatabaseState::Empty { mark: mark.clone() },
+            DatabaseState::Occupied { relations: 3, rows_estimate: 10, others: 0, mark },
+        ] {
+            assert_eq!(continues(&state, &snapshot()), None, "{state:?}");
+            let decided = within(&state, &target, &snapshot());
+            assert!(matches!(decided, Err(RestoreError::Leftover { .. })), "{state:?}");
+        }
     }
 
     #[test]
