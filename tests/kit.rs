@@ -7,7 +7,10 @@ use std::{
     process::Command,
 };
 
-use crate::harness::{Database, Installation, User, must, run, said, server};
+use crate::{
+    harness::{Database, Installation, User, must, run, said, server},
+    tier_buckets,
+};
 
 const BOOKINGS: &str = "CREATE TABLE bookings (id int PRIMARY KEY, note text, paid numeric);
     INSERT INTO bookings SELECT i, 'Buchung für ' || md5(i::text), i / 7.0 FROM generate_series(1, 3000) i;
@@ -124,40 +127,53 @@ fn assert_same(source: &Database, target: &Database) {
     assert_eq!(source.sequences(), target.sequences());
 }
 
+/// Follows the part without Stonekeep, piece by piece, on a machine that has nothing but the text of the kit and an identity.
+fn by_stock_tools(kit: &Path, installation: &Installation, label: &str, sh: &str) -> Database {
+    let typed = typed(kit, "4. Without Stonekeep");
+    let [extract, run_it, load, program] = &typed.pieces[..] else { panic!("{:#?}", typed.pieces) };
+    let night = tempfile::tempdir().expect("a directory");
+    let text = night.path().join("recovery-kit.txt");
+    fs::copy(kit.join("recovery-kit.txt"), text).expect("copied");
+    let target = Database::to_restore("kit_stock");
+    let mut filled = in_hand(installation, night.path());
+    filled.insert("LABEL", label.to_owned());
+    filled.insert("OUT", "back".to_owned());
+    filled.insert("NEW_DATABASE", target.name.clone());
+    let server = target.url.rsplit_once('/').and_then(|(url, _)| url.rsplit_once(':'));
+    let (_, port) = server.expect("a port");
+    for piece in [extract, run_it, load] {
+        let mut shell = shell(night.path(), sh, piece, (&typed, &filled));
+        // Where the new server is, as the kit says.
+        must(shell.env("PGHOST", "127.0.0.1").env("PGPORT", port).env("PGUSER", "postgres"));
+    }
+    let extracted = fs::read_to_string(night.path().join("restore.sh")).expect("extracted");
+    let lines = |text: &str| -> Vec<String> {
+        text.trim().lines().map(|line| line.trim().to_owned()).collect()
+    };
+    assert_eq!(lines(&extracted), lines(program), "what is copied is what is printed");
+    target
+}
+
 #[test]
 fn the_kits_stock_tools_bring_every_database_back() {
     let two = Two::create();
     let kit = two.kit();
-    let typed = typed(&kit, "4. Without Stonekeep");
-    let [extract, run_it, load, program] = &typed.pieces[..] else { panic!("{:#?}", typed.pieces) };
-    let (host, port) = ("127.0.0.1", server("STONEKEEP_TEST_PG2"));
-    let port = port
-        .rsplit_once('/')
-        .and_then(|(url, _)| url.rsplit_once(':'))
-        .expect("a port")
-        .1
-        .to_owned();
     for ((label, source), sh) in two.both().into_iter().zip(["sh", "bash"]) {
-        let night = tempfile::tempdir().expect("a directory");
-        fs::copy(kit.join("recovery-kit.txt"), night.path().join("recovery-kit.txt"))
-            .expect("copied");
-        let target = Database::to_restore("kit_stock");
-        let mut filled = in_hand(&two.installation, night.path());
-        filled.insert("LABEL", label.to_owned());
-        filled.insert("OUT", "back".to_owned());
-        filled.insert("NEW_DATABASE", target.name.clone());
-        for piece in [extract, run_it, load] {
-            let mut shell = shell(night.path(), sh, piece, (&typed, &filled));
-            // Where the new server is, as the kit says.
-            must(shell.env("PGHOST", host).env("PGPORT", &port).env("PGUSER", "postgres"));
-        }
-        let extracted = fs::read_to_string(night.path().join("restore.sh")).expect("extracted");
-        let lines = |text: &str| -> Vec<String> {
-            text.trim().lines().map(|line| line.trim().to_owned()).collect()
-        };
-        assert_eq!(lines(&extracted), lines(program), "what is copied is what is printed");
-        assert_same(source, &target);
+        assert_same(source, &by_stock_tools(&kit, &two.installation, label, sh));
     }
+}
+
+#[test]
+fn the_kits_stock_tools_find_the_newest_snapshot_in_the_buckets_of_tiers() {
+    let source = Database::create("kit_tiers", BOOKINGS);
+    let installation = tier_buckets::installation(&source);
+    must(&mut installation.init_of("vault"));
+    installation.backup();
+    source.query("INSERT INTO bookings VALUES (0, 'later', 1)");
+    installation.backup();
+    must(&mut installation.reader(&["recovery-kit", "--out", "kit"]));
+    let restored = by_stock_tools(&installation.path("kit"), &installation, "bookings", "sh");
+    assert_same(&source, &restored);
 }
 
 #[test]

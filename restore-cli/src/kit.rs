@@ -56,7 +56,7 @@ pub(crate) fn run(session: &Session<'_>, args: &RecoveryKitArgs) -> Result<ExitC
         let repository = session.open(&config, &context).await?;
         let audit = audit(&repository, None, &context).await;
         let audit = audit.map_err(|source| Failure::Audit(Box::new(source)))?;
-        Ok(Facts::of(&repository, &audit, place, keys))
+        Ok(Facts::of(&repository, &audit, place, (keys, &[])))
     })?;
     let commands = program::commands(&facts);
     let sections = content::sections(&facts, &commands);

@@ -1,10 +1,11 @@
 //! What the kit says and in which order: for a tired person at night, who reads from the top. Text and page are made of it.
 
 use chrono::{DateTime, Utc};
+use stonekeep_format::lock::LockMode;
 use stonekeep_process::output::bytes;
 
 use super::{
-    facts::{DatabaseLine, Facts, Place},
+    facts::{DatabaseLine, DrillLine, Facts, OtherIdentity, Place, RecipientLine, SignerLine},
     program::Commands,
 };
 
@@ -78,7 +79,7 @@ fn first(facts: &Facts, commands: &Commands) -> Vec<Part> {
         Part::Blanks(ours(&facts.place)),
         step("Say where the backups are:"),
         Part::Commands(commands.place.clone()),
-        step("Look at what there is. Take the newest snapshot from before the damage; if that is the newest of all, `latest:…` means it, else its id stands in the place of `latest:…`."),
+        step("Look at what there is. Choose the newest snapshot from before the damage. If it is not the newest of all, put its id into the place of `latest:` and the label below."),
         Part::Commands("sk list".to_owned()),
         step("Restore it into a new database, each under a `TARGET` of its own. `--plan` at the end says what would happen, and does nothing. It asks for what the server lacks, goes on where it was broken off if it is given again, and ends with “Every row was compared with what production held”. With any other end, do not use that database."),
     ];
@@ -106,8 +107,8 @@ fn ours(place: &Place) -> Vec<(&'static str, String)> {
 
 fn credentials() -> Vec<(&'static str, String)> {
     vec![
-        ("AWS_ACCESS_KEY_ID", "the reader's credential, never the writer's (part 2)".to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", "its secret".to_owned()),
+        ("AWS_ACCESS_KEY_ID", "the reader's credential, not the writer's (part 2)".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "its secret; not to be written here".to_owned()),
     ]
 }
 
@@ -132,18 +133,11 @@ fn place(facts: &Facts) -> Vec<Part> {
         "the bucket stands",
         if at.path_style { "in the path of the URL" } else { "in the host name" }.to_owned(),
     ));
-    lines.push((
-        "locks",
-        format!(
-            "{}: nobody can delete before they end{}",
-            at.lock_mode,
-            if at.lock_mode == stonekeep_format::lock::LockMode::Compliance {
-                ""
-            } else {
-                ", but who may bypass them"
-            }
-        ),
-    ));
+    let bypass = match at.lock_mode {
+        LockMode::Compliance => "nobody can delete before they end",
+        LockMode::Governance => "nobody can delete before they end but who may bypass them",
+    };
+    lines.push(("locks", format!("{}: {bypass}", at.lock_mode)));
     lines.push(("repository id", facts.repository.to_string()));
     let blanks = vec![
         ("Account at", "provider, account, who may sign in".to_owned()),
@@ -157,7 +151,7 @@ fn keys(facts: &Facts) -> Vec<Part> {
     let mut parts = vec![Part::Prose(
         "One of these identities opens every snapshot. Which files belong to them, as far as was seen when this was printed:".to_owned(),
     )];
-    let row = |line: &super::facts::RecipientLine| {
+    let row = |line: &RecipientLine| {
         let files = match line.identity_files.is_empty() {
             true => "not seen here".to_owned(),
             false => line.identity_files.join(", "),
@@ -168,7 +162,7 @@ fn keys(facts: &Facts) -> Vec<Part> {
         vec!["Recipient", "Identity"],
         facts.recipients.iter().map(row).collect(),
     ));
-    let other = |line: &super::facts::OtherIdentity| {
+    let other = |line: &OtherIdentity| {
         Part::Prose(format!(
             "Identity file {}: not known to open any of these ({}).",
             line.file, line.why
@@ -184,7 +178,7 @@ fn keys(facts: &Facts) -> Vec<Part> {
     let mut lines: Vec<(&'static str, String)> =
         facts.owners.iter().map(|owner| ("owner key", owner.clone())).collect();
     lines.push(("genesis", format!("{} of {}", facts.genesis.key, time(facts.genesis.created_at))));
-    let validity = |signer: &super::facts::SignerLine| match signer.valid_until {
+    let validity = |signer: &SignerLine| match signer.valid_until {
         None => format!("from {}", time(signer.valid_from)),
         Some(until) => format!("{} to {}, withdrawn", time(signer.valid_from), time(until)),
     };
@@ -216,7 +210,7 @@ fn stock(facts: &Facts, commands: &Commands) -> Vec<Part> {
     let mut blanks = vec![("LABEL", format!("the database: {}", labels.join(", ")))];
     blanks.extend(credentials());
     blanks.push(("IDENTITY", "file with one age identity; one without a passphrase".to_owned()));
-    blanks.push(("OUT", "directory to make, with room for all of the data twice".to_owned()));
+    blanks.push(("OUT", "directory to make, with room for the size in part 5".to_owned()));
     blanks.push((
         "NEW_DATABASE",
         "name of the database to make; the server in PGHOST, PGPORT, PGUSER".to_owned(),
@@ -264,8 +258,48 @@ fn found(facts: &Facts) -> Vec<Part> {
             format!("{findings} things were wrong with the repository: `sk list` names them.")
         }
     }));
-    parts.push(Part::Prose("The size is that of the text of all rows. A restore needs that as room for the tables, and as much again for indexes; the way without Stonekeep twice that in `OUT` besides.".to_owned()));
+    parts.extend(drills(facts));
+    parts.push(Part::Prose("The size is that of all rows as text. As a rule the new server takes up to twice that; the way without Stonekeep takes it once more, in `OUT`.".to_owned()));
     parts
+}
+
+/// How long it took the last time: what to tell those who ask when it will be back.
+fn drills(facts: &Facts) -> Vec<Part> {
+    if facts.drills.is_empty() {
+        return vec![Part::Prose(
+            "No drill is on record. A backup that was never restored is a hope: `stonekeep drill`."
+                .to_owned(),
+        )];
+    }
+    let row = |drill: &DrillLine| {
+        let took = drill.rto_secs.map_or_else(|| "did not come to its end".to_owned(), spell);
+        vec![
+            drill.label.to_string(),
+            time(drill.at),
+            drill.verdict.as_str().to_owned(),
+            format!("{took}{}", if drill.is_slow { ", longer than it may" } else { "" }),
+        ]
+    };
+    let heads = vec!["Database", "Last drill", "Verdict", "A restore takes"];
+    let never = facts
+        .databases
+        .iter()
+        .filter(|each| facts.drills.iter().all(|drill| drill.label != each.label));
+    let never: Vec<&str> = never.map(|each| each.label.as_str()).collect();
+    let mut parts = vec![Part::Table(heads, facts.drills.iter().map(row).collect())];
+    if !never.is_empty() {
+        parts.push(Part::Prose(format!("No drill is on record of {}.", never.join(", "))));
+    }
+    parts
+}
+
+/// `1 h 02 min 03 s`.
+fn spell(secs: u64) -> String {
+    match (secs / 3600, secs / 60 % 60, secs % 60) {
+        (0, 0, secs) => format!("{secs} s"),
+        (0, minutes, secs) => format!("{minutes} min {secs:02} s"),
+        (hours, minutes, secs) => format!("{hours} h {minutes:02} min {secs:02} s"),
+    }
 }
 
 fn row(database: &DatabaseLine) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! What the kit tells of a repository, as it was found. Nothing in here is secret: a reader of the bucket sees all of it.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -8,6 +8,7 @@ use stonekeep_config::RepositoryConfig;
 use stonekeep_engine::{audit::Audit, history::Snapshot, repository::Repository};
 use stonekeep_format::{
     codec::Recipients,
+    drill::{DrillRecord, DrillVerdict},
     genesis::{Genesis, LockBy},
     ids::{BucketName, Label, RepositoryId, SnapshotId, VersionId},
     key::ObjectKey,
@@ -42,6 +43,8 @@ pub(super) struct Facts {
     pub(super) other_identities: Vec<OtherIdentity>,
     /// Each database.
     pub(super) databases: Vec<DatabaseLine>,
+    /// The last drill of each database that has a record.
+    pub(super) drills: Vec<DrillLine>,
     /// How much was wrong with the repository.
     pub(super) findings: u64,
 }
@@ -139,6 +142,23 @@ pub(super) struct DatabaseLine {
     pub(super) is_for_recipients: bool,
 }
 
+/// The last drill of a database.
+#[derive(Debug, Serialize)]
+pub(super) struct DrillLine {
+    /// The database.
+    pub(super) label: Label,
+    /// The snapshot that was restored.
+    pub(super) snapshot: SnapshotId,
+    /// When.
+    pub(super) at: DateTime<Utc>,
+    /// What it came to.
+    pub(super) verdict: DrillVerdict,
+    /// How long the restore took, if it came to its end, in seconds.
+    pub(super) rto_secs: Option<u64>,
+    /// Whether that was longer than it may take.
+    pub(super) is_slow: bool,
+}
+
 /// What the configuration and the command line say of keys.
 #[derive(Debug)]
 pub(super) struct Keys {
@@ -167,7 +187,7 @@ impl Facts {
         repository: &Repository,
         audit: &Audit,
         place: &RepositoryConfig,
-        keys: Keys,
+        (keys, drills): (Keys, &[DrillRecord]),
     ) -> Self {
         let genesis = &repository.genesis;
         let line = repository.line.last();
@@ -189,6 +209,7 @@ impl Facts {
             recipients: recipients(genesis, &keys.identities),
             other_identities: others(genesis, &keys.identities),
             databases: databases(audit, genesis),
+            drills: last_of_each(drills),
             findings: audit.more + audit.findings.len() as u64,
         }
     }
@@ -288,4 +309,23 @@ fn databases(audit: &Audit, genesis: &Genesis) -> Vec<DatabaseLine> {
         })
     };
     labels.filter_map(line).collect()
+}
+
+fn last_of_each(records: &[DrillRecord]) -> Vec<DrillLine> {
+    let mut last: BTreeMap<&Label, &DrillRecord> = BTreeMap::new();
+    for record in records {
+        let known = last.entry(&record.label).or_insert(record);
+        if record.begun_at > known.begun_at {
+            *known = record;
+        }
+    }
+    let line = |record: &DrillRecord| DrillLine {
+        label: record.label.clone(),
+        snapshot: record.snapshot.clone(),
+        at: record.begun_at,
+        verdict: record.verdict,
+        rto_secs: record.rto_ms.map(|ms| ms.div_ceil(1000)),
+        is_slow: record.is_slow(),
+    };
+    last.into_values().map(line).collect()
 }
