@@ -8,6 +8,7 @@
 pub mod daemon;
 pub mod database;
 pub mod defaults;
+pub mod drill;
 pub mod environment;
 pub mod error;
 pub mod file;
@@ -26,6 +27,7 @@ pub mod watch;
 
 pub use daemon::DaemonConfig;
 pub use database::{DatabaseConfig, Patterns, TlsMode};
+pub use drill::{DrillCheckConfig, DrillConfig};
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use file::Given;

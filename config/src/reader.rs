@@ -7,8 +7,8 @@ use serde::Deserialize;
 use stonekeep_format::genesis::LockBy;
 
 use crate::{
-    ConfigError, DatabaseConfig, Environment, RepositoryConfig, WatchConfig, daemon::parse,
-    defaults, file, origin, repository, repository::RepositoryTier, watch,
+    ConfigError, DatabaseConfig, DrillConfig, Environment, RepositoryConfig, WatchConfig,
+    daemon::parse, defaults, file, origin, repository, repository::RepositoryTier, watch,
 };
 
 /// What `stonekeep` is told by its file.
@@ -30,6 +30,9 @@ pub struct ReaderConfig {
     /// What `stonekeep watch` expects, and whom it tells.
     #[serde(default)]
     pub watch: WatchConfig,
+    /// How a restore drill is made.
+    #[serde(default)]
+    pub drill: DrillConfig,
     directory: Option<PathBuf>,
     #[serde(default, rename = "repository")]
     repositories: Vec<RepositoryConfig>,
@@ -74,6 +77,7 @@ impl ReaderConfig {
         let config = Self { path: path.to_owned(), ..parse(path, text)? };
         config.repository(None)?;
         config.watch.check(path)?;
+        config.drill.check(path)?;
         for repository in &config.repositories {
             // Which tiers there are, the genesis says.
             repository.check_tiers(path, std::iter::empty())?;
@@ -82,8 +86,11 @@ impl ReaderConfig {
             let is_one = file.as_ref().is_some_and(|file| !file.contains(REPOSITORY_NAME));
             is_one && config.repositories.len() > 1
         };
-        let written =
-            [("witness_file", &config.witness_file), ("metrics_file", &config.watch.metrics_file)];
+        let written = [
+            ("witness_file", &config.witness_file),
+            ("metrics_file", &config.watch.metrics_file),
+            ("metrics_file", &config.drill.metrics_file),
+        ];
         if let Some((option, _)) = written.into_iter().find(|(_, file)| is_shared(file)) {
             return Err(ConfigError::SharedFile { path: path.to_owned(), option });
         }

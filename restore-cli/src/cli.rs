@@ -118,6 +118,14 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     /// Write a snapshot into a directory that stock pg_restore reads
     Fetch(FetchArgs),
+    /// Rehearse a restore: into a scratch server, every row compared with what production held, and measured
+    ///
+    /// Exits with 65 if what was restored is not what production held, or cannot be restored.
+    Drill(DrillArgs),
+    /// Check who signed the report of a drill, and that nobody has changed it
+    VerifyReport(VerifyReportArgs),
+    /// Print what a person needs to get everything back, with our tool and without it; no secret is in it
+    RecoveryKit(RecoveryKitArgs),
     /// Judge the repository from another host: ages, chains, locks, and what should not be there; needs no identity
     ///
     /// Exits with 65 if anything is critical; a warning alone is told and no failure.
@@ -274,6 +282,56 @@ pub(crate) struct FetchArgs {
     /// Copy the objects as they are, sealed; needs no identity
     #[arg(long, conflicts_with = "identity")]
     pub(crate) sealed: bool,
+    #[command(flatten)]
+    pub(crate) identities: IdentityArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrillArgs {
+    /// Drill this snapshot [default: of each database the newest]
+    #[arg(value_name = "S")]
+    pub(crate) snapshot: Option<String>,
+    /// Drill of each database one of the last N snapshots, by chance
+    #[arg(long, value_name = "N", conflicts_with = "snapshot", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) random: Option<u32>,
+    /// Restore into a new database of this server, and drop it again [default: a server made for it and removed again]. The
+    /// password comes from ~/.pgpass (or the file PGPASSFILE names) or PGPASSWORD, never from the URL
+    #[arg(long, value_name = "URL", conflicts_with = "scratch_dir")]
+    pub(crate) server: Option<String>,
+    /// Make the scratch server in DIR [default: scratch_dir of the configuration, else the directory for temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scratch_dir: Option<PathBuf>,
+    /// Write the reports to DIR [default: report_dir of the configuration]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+    /// Sign them with this SSH key, which signs nothing else [default: report_key_file of the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report_key: Option<PathBuf>,
+    /// Put a record of each drill into the bucket, under lock [default: record of the configuration]
+    #[arg(long)]
+    pub(crate) record: bool,
+    /// Load and compare with N connections [default: jobs of the configuration]
+    #[arg(long, value_name = "N", value_parser = jobs)]
+    pub(crate) jobs: Option<usize>,
+    #[command(flatten)]
+    pub(crate) identities: IdentityArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyReportArgs {
+    /// Check this report: the page, or the JSON beside which its signature lies (FILE.sig)
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Believe the report key of this fingerprint, SHA256:… [default: those that allowed_signers names `reporter`]
+    #[arg(long, value_name = "SHA256")]
+    pub(crate) reporter: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecoveryKitArgs {
+    /// Write recovery-kit.txt and recovery-kit.html into DIR [default: print the text]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) identities: IdentityArgs,
 }

@@ -7,6 +7,7 @@ mod failure;
 mod fetch;
 mod identity;
 mod init;
+mod kit;
 mod list;
 mod log;
 mod open;
@@ -21,6 +22,7 @@ mod show;
 mod staged;
 mod target;
 mod verify;
+mod verify_report;
 mod watch;
 
 use std::process::ExitCode;
@@ -60,6 +62,9 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Verify { snapshot, read_data } => verify::run(&session, snapshot, *read_data),
         Command::Restore(args) => restore::run(&session, args),
         Command::Fetch(args) => fetch::run(&session, args),
+        Command::Drill(_) => Err(Failure::Stopped),
+        Command::VerifyReport(args) => verify_report::run(&session, args),
+        Command::RecoveryKit(args) => kit::run(&session, args),
         Command::Watch(args) => watch::run(&session, args),
         Command::Extend(args) => extend::run(&session, args),
         Command::Prove(args) => prove::run(&session, args),

@@ -192,6 +192,10 @@ const fn doing(phase: Phase) -> &'static str {
         Phase::Loading => "loading rows",
         Phase::Finishing => "indexes, rules",
         Phase::Comparing => "comparing",
+        Phase::Analyzing => "statistics",
+        Phase::Starting => "starting a server",
+        Phase::Checking => "checking",
+        Phase::Removing => "removing",
         _ => "working",
     }
 }

@@ -36,6 +36,7 @@ pub(crate) fn run(session: &Session<'_>, args: &RestoreArgs) -> Result<ExitCode,
         },
         analyze: true,
         work_dir: session.environment.temp_dir(),
+        drill: None,
     };
     if args.plan {
         let preview = session.block_on(async |context, _| {

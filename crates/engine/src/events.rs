@@ -34,6 +34,38 @@ pub enum Phase {
     Finishing,
     /// Reading the target back and comparing it with the catalog.
     Comparing,
+    /// Gathering the planner's statistics.
+    Analyzing,
+    /// Starting a scratch server.
+    Starting,
+    /// The operator's own checks.
+    Checking,
+    /// Stopping the scratch server and removing what was restored to it.
+    Removing,
+}
+
+impl Phase {
+    /// Returns it as events spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Snapshot => "snapshot",
+            Self::Copying => "copying",
+            Self::Committing => "committing",
+            Self::Verifying => "verifying",
+            Self::Fetching => "fetching",
+            Self::Extending => "extending",
+            Self::Schema => "schema",
+            Self::Loading => "loading",
+            Self::Finishing => "finishing",
+            Self::Comparing => "comparing",
+            Self::Analyzing => "analyzing",
+            Self::Starting => "starting",
+            Self::Checking => "checking",
+            Self::Removing => "removing",
+        }
+    }
 }
 
 /// How bad it is, or how much in detail.

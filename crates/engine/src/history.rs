@@ -489,7 +489,14 @@ async fn newest(
     Ok(read_key(repository, &newest.manifest.key).await.map_err(Box::new)?)
 }
 
-async fn latest(repository: &Repository, context: &Context) -> Result<Snapshot, FindError> {
+/// Returns the newest snapshot of each label, in the order of labels; none that claims the future.
+///
+/// # Errors
+/// [`FindError`]: the manifests cannot be read.
+pub async fn newest_of_each(
+    repository: &Repository,
+    context: &Context,
+) -> Result<Vec<Snapshot>, FindError> {
     let mut found: Vec<Snapshot> = Vec::new();
     let named = keys_that(repository, |place| match place {
         Place::Manifest(label, ..) => Some(label),
@@ -498,6 +505,11 @@ async fn latest(repository: &Repository, context: &Context) -> Result<Snapshot, 
     for label in named.await?.into_values().collect::<BTreeSet<Label>>() {
         found.extend(newest(repository, &label, context).await?);
     }
+    Ok(found)
+}
+
+async fn latest(repository: &Repository, context: &Context) -> Result<Snapshot, FindError> {
+    let mut found = newest_of_each(repository, context).await?;
     match (found.pop(), found.is_empty()) {
         (None, _) => Err(FindError::Empty),
         (Some(snapshot), true) => Ok(snapshot),

@@ -34,6 +34,7 @@ use stonekeep_postgres::{
     tools::ToolDirs,
 };
 
+pub(crate) use self::compare::CompareOutcome;
 pub use self::{
     error::RestoreError,
     guard::{Confirm, Nobody, Question, Reason},
@@ -74,6 +75,8 @@ pub struct RestorePlan {
     pub analyze: bool,
     /// A directory in which one of our own is made for the table of contents, and removed again.
     pub work_dir: PathBuf,
+    /// The drill that this is part of: the database is made under the name of the target, and bears the drill's mark.
+    pub drill: Option<SnapshotId>,
 }
 
 /// A snapshot that was restored and compared.
@@ -132,6 +135,41 @@ pub async fn restore(
     }
     let took = (context.clock.now() - begun_at).num_milliseconds();
     Ok(run.report(u64::try_from(took).unwrap_or(0)))
+}
+
+/// A snapshot that was restored for trial.
+#[derive(Debug)]
+pub(crate) struct Rehearsed {
+    /// What comparing it came to.
+    pub(crate) outcome: CompareOutcome,
+    /// What is not as it was.
+    pub(crate) warnings: Vec<String>,
+    /// `server_version` of the target.
+    pub(crate) server_version: String,
+}
+
+/// Restores as [`restore`] does, for the drill that `plan` names: what differs is no error, and the database keeps its mark.
+///
+/// # Errors
+/// As [`restore`], but for what differs.
+pub(crate) async fn rehearse(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    identities: Arc<Identities>,
+    plan: &RestorePlan,
+    confirm: &dyn Confirm,
+    context: &Context,
+) -> Result<Rehearsed, RestoreError> {
+    let reader = SegmentReader::new(repository, identities, READ_BUDGET_BYTES);
+    let mut run = prepare(repository, snapshot, &reader, plan, confirm, context).await?;
+    let rehearsed = match run.rehearse(&reader, context).await {
+        Ok(outcome) => run.end_for_trial(context).await.map(|()| outcome),
+        Err(error) => Err(error),
+    };
+    match rehearsed {
+        Ok(outcome) => Ok(run.rehearsed(outcome)),
+        Err(error) => Err(run.unfinished(error)),
+    }
 }
 
 /// What a restore would do.
@@ -212,8 +250,7 @@ async fn prepare<'a>(
     if let Some(whole) = &whole {
         check_ready(plan, &info, (whole, &archive), &catalog).await?;
     }
-    let destination =
-        decide(&plan.target, &info, &catalog, plan.selection.data_only, confirm).await?;
+    let destination = decide(plan, &info, &catalog, confirm).await?;
     // What an earlier run left is of the whole snapshot.
     if destination.resume && !plan.selection.is_all() {
         let (host, database) = (plan.target.address(), destination.loading);

@@ -3,7 +3,10 @@
 //! `seal` is age( zstd( plaintext ) ), its digest is BLAKE3 over the sealed bytes; `open` checks the digest before it
 //! decrypts a byte, and bounds what comes out. Both are synchronous and run on blocking threads.
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    sync::Arc,
+};
 
 use crate::{
     ids::{Digest, Label, SegmentId},
@@ -223,6 +226,48 @@ fn pack(plaintext: &[u8], level: i32) -> std::io::Result<Vec<u8>> {
 
 /// The identities that a reader holds. Their order is the order in which they are tried.
 pub type Identities = [Box<dyn age::Identity + Send + Sync>];
+
+/// An identity that several lists share: each must prove alone that it opens a snapshot, and all together restore it.
+#[derive(Clone)]
+pub struct SharedIdentity(Arc<dyn age::Identity + Send + Sync>);
+
+impl std::fmt::Debug for SharedIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SharedIdentity")
+    }
+}
+
+impl age::Identity for SharedIdentity {
+    fn unwrap_stanza(
+        &self,
+        stanza: &age_core::format::Stanza,
+    ) -> Option<Result<age_core::format::FileKey, age::DecryptError>> {
+        self.0.unwrap_stanza(stanza)
+    }
+
+    fn unwrap_stanzas(
+        &self,
+        stanzas: &[age_core::format::Stanza],
+    ) -> Option<Result<age_core::format::FileKey, age::DecryptError>> {
+        self.0.unwrap_stanzas(stanzas)
+    }
+}
+
+impl SharedIdentity {
+    /// Shares an identity.
+    #[must_use]
+    pub fn new(identity: Box<dyn age::Identity + Send + Sync>) -> Self {
+        Self(Arc::from(identity))
+    }
+
+    /// Returns a list of these identities, in their order.
+    #[must_use]
+    pub fn list<'i>(all: impl IntoIterator<Item = &'i Self>) -> Arc<Identities> {
+        let boxed =
+            |each: &Self| -> Box<dyn age::Identity + Send + Sync> { Box::new(each.clone()) };
+        all.into_iter().map(boxed).collect()
+    }
+}
 
 /// Opens a sealed segment that was named with `digest` and a plaintext of `plain_bytes` bytes. The digest is checked first:
 /// nothing that was not named is decrypted, and no more than was named comes out.

@@ -61,6 +61,12 @@ impl ObjectKey {
         Self(format!("canary/{run}/{name}"))
     }
 
+    /// Returns the key of the record of a drill.
+    #[must_use]
+    pub fn report(label: &Label, drill: &SnapshotId) -> Self {
+        Self(format!("reports/{label}/{drill}"))
+    }
+
     /// Returns the text of the key.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -121,6 +127,8 @@ pub enum Place {
     Attempt(Label, SnapshotId),
     /// `canary/<ulid>/<name>`
     Canary(SnapshotId, String),
+    /// `reports/<label>/<ulid>`
+    Report(Label, SnapshotId),
 }
 
 /// The longest name of a canary, in characters.
@@ -156,6 +164,7 @@ impl Place {
                 Self::Segment(class.parse().ok()?, id.parse().ok()?, nonce.parse().ok()?)
             }
             ("attempts", label, Some(id)) => Self::Attempt(label.parse().ok()?, id.parse().ok()?),
+            ("reports", label, Some(id)) => Self::Report(label.parse().ok()?, id.parse().ok()?),
             ("canary", run, Some(name)) if !name.is_empty() => {
                 Self::Canary(run.parse().ok()?, name.to_owned())
             }
@@ -172,6 +181,7 @@ impl Place {
             Self::Segment(class, id, nonce) => ObjectKey::segment(*class, *id, *nonce),
             Self::Attempt(label, id) => ObjectKey::attempt(label, id),
             Self::Canary(run, name) => ObjectKey::canary(run, name),
+            Self::Report(label, id) => ObjectKey::report(label, id),
         }
     }
 }

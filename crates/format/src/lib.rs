@@ -1,7 +1,7 @@
 //! What the bytes of a Stonekeep repository mean.
 //!
 //! Everything that is written to a bucket or read from one is defined here, in the order in which `docs/format.md`
-//! tells it: names ([`ids`], [`key`]), signed objects ([`signature`], [`genesis`], [`manifest`], [`attempt`], [`prove`]), clear and
+//! tells it: names ([`ids`], [`key`]), signed objects ([`signature`], [`genesis`], [`manifest`], [`attempt`], [`prove`], [`drill`]), clear and
 //! sealed lists ([`inventory`], [`catalog`]), the rules between snapshots ([`chain`], [`lock`], [`tier`]), the segment codec
 //! ([`codec`]), how rows become segments ([`slicer`], [`digest`], [`pack`]) and pg_dump's own archive ([`archive`]).
 //!
@@ -15,6 +15,7 @@ pub mod chain;
 pub mod clock;
 pub mod codec;
 pub mod digest;
+pub mod drill;
 pub mod error;
 pub mod genesis;
 pub mod ids;

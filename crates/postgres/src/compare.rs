@@ -55,6 +55,13 @@ impl CompareError {
         }
     }
 
+    /// Whether what was to be read is not there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        // undefined_table, invalid_schema_name
+        matches!(self, Self::Refused { refusal, .. } if matches!(refusal.sqlstate(), Some("42P01" | "3F000")))
+    }
+
     fn refused(what: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> Self {
         move |error| Self::Refused { what: what.into(), refusal: Refusal::quiet(&error) }
     }

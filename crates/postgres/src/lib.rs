@@ -10,6 +10,7 @@ pub mod load;
 pub mod objects;
 pub mod pem;
 pub mod properties;
+pub mod question;
 pub mod refusal;
 pub mod rows;
 pub mod session;

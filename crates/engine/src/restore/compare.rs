@@ -4,7 +4,7 @@
 //! leave finished: indexes, constraints, materialized views.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -12,6 +12,7 @@ use stonekeep_format::{
     archive::Archive,
     catalog::{Catalog, SequenceValue, Text},
     digest::{RowDigest, RowDigestKey},
+    drill::{Compared, DrillTable, TableOutcome},
 };
 use stonekeep_postgres::{
     compare::{Comparer, ObjectStates},
@@ -48,31 +49,66 @@ pub(super) struct Comparison {
     pub(super) alone: bool,
 }
 
+/// What a comparison came to.
+#[derive(Debug, Default)]
+pub(crate) struct CompareOutcome {
+    /// Each table, in the catalog's order.
+    pub(crate) tables: Vec<DrillTable>,
+    /// What else was compared, kind by kind.
+    pub(crate) compared: Vec<Compared>,
+    /// What differs, each naming the object; of tables those that are not as they were.
+    pub(crate) differences: Vec<String>,
+    /// What was not compared, and why.
+    pub(crate) not_checked: Vec<String>,
+    /// What is not as it was and no difference of the data.
+    pub(crate) notes: Vec<String>,
+}
+
+impl CompareOutcome {
+    /// Turns differences into an error.
+    ///
+    /// # Errors
+    /// [`RestoreError::Differs`] with the first of them.
+    pub(super) fn into_result(mut self) -> Result<(), RestoreError> {
+        if self.differences.is_empty() {
+            return Ok(());
+        }
+        let count = self.differences.len();
+        self.differences.truncate(DIFFERENCES_MAX);
+        Err(RestoreError::Differs { count, differences: self.differences })
+    }
+
+    /// Takes in a kind of objects, of which `differing` are not as they were.
+    fn add(&mut self, what: &str, wanted: u64, differing: Vec<String>) {
+        let same = wanted.saturating_sub(differing.len() as u64);
+        self.compared.push(Compared { what: what.to_owned(), wanted, same });
+        self.differences.extend(differing);
+    }
+}
+
 impl Comparison {
     /// Compares all there is to compare.
     ///
     /// # Errors
-    /// [`RestoreError::Differs`] with every difference that was found; [`RestoreError::Compare`] if the database cannot be
-    /// read.
-    pub(super) async fn run(&self, context: &Context) -> Result<(), RestoreError> {
-        let mut differences = self.tables(context).await?;
+    /// [`RestoreError::Compare`] if the database cannot be read. What differs is in the answer.
+    pub(super) async fn run(&self, context: &Context) -> Result<CompareOutcome, RestoreError> {
+        let mut all =
+            CompareOutcome { tables: self.tables(context).await?, ..CompareOutcome::default() };
+        all.differences = all.tables.iter().filter_map(table_difference).collect();
         let mut comparer = Comparer::connect(&self.target, &self.archive, &self.pins).await?;
-        differences.extend(self.large_objects(&mut comparer, context).await?);
+        self.large_objects(&mut comparer, &mut all).await?;
         let found = comparer.sequence_values().await?;
-        differences.extend(sequence_differences(&self.catalog.sequences, found));
+        let wanted = &self.catalog.sequences;
+        all.add("sequences", wanted.len() as u64, sequence_differences(wanted, found));
         if self.alone {
-            differences.extend(unfinished(&self.archive, comparer.object_states().await?));
+            all.differences.extend(unfinished(&self.archive, comparer.object_states().await?));
         }
-        if differences.is_empty() {
-            return Ok(());
-        }
-        let count = differences.len();
-        differences.truncate(DIFFERENCES_MAX);
-        Err(RestoreError::Differs { count, differences })
+        all.not_checked.iter().for_each(|what| context.warn(what.clone()));
+        Ok(all)
     }
 
     /// Compares tables side by side, the largest first.
-    async fn tables(&self, context: &Context) -> Result<Vec<String>, RestoreError> {
+    async fn tables(&self, context: &Context) -> Result<Vec<DrillTable>, RestoreError> {
         let mut order = groups(&self.tables);
         let bytes = |group: &[usize]| -> u64 {
             let each = group.iter().map(|at| self.tables[*at].table.digest.bytes);
@@ -85,50 +121,79 @@ impl Comparison {
         for _ in 0..jobs {
             workers.spawn(self.clone().table_worker(Arc::clone(&queue), context.clone()));
         }
-        let mut differences = Vec::new();
+        let mut tables = BTreeMap::new();
         while let Some(done) = workers.join_next().await {
-            differences.extend(done.map_err(RestoreError::Task)??);
+            tables.extend(done.map_err(RestoreError::Task)??);
         }
-        Ok(differences)
+        Ok(tables.into_values().collect())
     }
 
+    /// Returns the tables with their places in the catalog.
     async fn table_worker(
         self,
         queue: Arc<Mutex<VecDeque<Vec<usize>>>>,
         context: Context,
-    ) -> Result<Vec<String>, RestoreError> {
+    ) -> Result<Vec<(usize, DrillTable)>, RestoreError> {
         let mut comparer = Comparer::connect(&self.target, &self.archive, &self.pins).await?;
-        let mut differences = Vec::new();
+        let mut done = Vec::new();
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         while let Some(group) = next() {
             let all = || group.iter().map(|at| &self.tables[*at]);
-            if !is_loaded(&mut comparer, all(), &self.catalog.digest_key).await? {
-                let names: Vec<&str> = all().map(LoadTable::name).collect();
-                differences.push(format!("the rows of table {}", names.join(" with ")));
-            }
+            let found = compare_group(&mut comparer, all(), &self.catalog.digest_key).await?;
+            done.extend(group.iter().copied().zip(all().zip(found).map(outcome_of)));
             let total = total(all());
             context.tell(Event::Progress { bytes: total.bytes, rows: total.rows });
         }
-        Ok(differences)
+        Ok(done)
     }
 
     async fn large_objects(
         &self,
         comparer: &mut Comparer,
-        context: &Context,
-    ) -> Result<Vec<String>, RestoreError> {
+        all: &mut CompareOutcome,
+    ) -> Result<(), RestoreError> {
         if !self.alone {
             // They have no schema: whose they are cannot be told apart.
-            context.warn(
-                "large objects were not compared: the database held some, or could have, before",
-            );
-            return Ok(Vec::new());
+            let why =
+                "large objects were not compared: the database held some, or could have, before";
+            all.not_checked.push(why.to_owned());
+            return Ok(());
         }
         let found = comparer.digest_large_objects(&self.catalog.digest_key).await?;
         let wanted = self.catalog.large_objects.digest;
         let what =
             format!("the large objects ({} found, {} backed up)", found.objects, wanted.objects);
-        Ok((found != wanted).then_some(what).into_iter().collect())
+        let same = if found == wanted { wanted.objects } else { 0 };
+        let compared = Compared { what: "large objects".to_owned(), wanted: wanted.objects, same };
+        all.compared.push(compared);
+        all.differences.extend((found != wanted).then_some(what));
+        Ok(())
+    }
+}
+
+/// What was found of a table: its rows, if it is there, and what that comes to.
+type Found = (Option<RowDigest>, TableOutcome);
+
+fn outcome_of((table, (found, outcome)): (&LoadTable, Found)) -> DrillTable {
+    let wanted = table.table.digest;
+    DrillTable {
+        name: table.name().to_owned(),
+        rows: wanted.rows,
+        bytes: wanted.bytes,
+        rows_found: found.map(|found| found.rows),
+        outcome,
+    }
+}
+
+fn table_difference(table: &DrillTable) -> Option<String> {
+    let DrillTable { name, rows, .. } = table;
+    match (table.outcome, table.rows_found) {
+        (TableOutcome::Same | TableOutcome::Moved, _) => None,
+        (TableOutcome::Missing, _) => Some(format!("table {name}, which is missing")),
+        (_, Some(found)) if found != *rows => {
+            Some(format!("the rows of table {name} ({found} found, {rows} backed up)"))
+        }
+        _ => Some(format!("the rows of table {name}")),
     }
 }
 
@@ -139,24 +204,55 @@ pub(super) async fn is_loaded<'t>(
     tables: impl Iterator<Item = &'t LoadTable> + Clone + Send,
     key: &RowDigestKey,
 ) -> Result<bool, RestoreError> {
-    let condition_of = |table: &'t LoadTable| {
-        table.table.condition.as_ref().map(|condition| condition.0.as_slice())
-    };
-    let mut as_they_were = true;
+    let found = compare_group(comparer, tables, key).await?;
+    let is_good = |outcome| matches!(outcome, TableOutcome::Same | TableOutcome::Moved);
+    Ok(found.into_iter().all(|(_, outcome)| is_good(outcome)))
+}
+
+/// Compares tables whose rows may have been loaded into one another.
+async fn compare_group<'t>(
+    comparer: &mut Comparer,
+    tables: impl Iterator<Item = &'t LoadTable> + Clone + Send,
+    key: &RowDigestKey,
+) -> Result<Vec<Found>, RestoreError> {
+    let mut all = Vec::new();
     for table in tables.clone() {
-        let (statement, condition) = (&table.statement, condition_of(table));
-        let found = comparer.digest_table(statement, condition, key).await?;
-        as_they_were &= found == table.table.digest;
+        all.push(compare_table(comparer, table, key).await?);
     }
-    let may_have_moved = tables.clone().nth(1).is_some();
-    if as_they_were || !may_have_moved {
-        return Ok(as_they_were);
+    let differs = |(_, outcome): &Found| *outcome == TableOutcome::Differs;
+    let may_have_moved = all.len() > 1 && all.iter().all(|(found, _)| found.is_some());
+    if may_have_moved && all.iter().any(differs) && is_same_in_all(comparer, tables, key).await? {
+        for (_, outcome) in all.iter_mut().filter(|each| differs(each)) {
+            *outcome = TableOutcome::Moved;
+        }
     }
+    Ok(all)
+}
+
+async fn compare_table(
+    comparer: &mut Comparer,
+    table: &LoadTable,
+    key: &RowDigestKey,
+) -> Result<Found, RestoreError> {
+    match comparer.digest_table(&table.statement, table.condition(), key).await {
+        Ok(found) if found == table.table.digest => Ok((Some(found), TableOutcome::Same)),
+        Ok(found) => Ok((Some(found), TableOutcome::Differs)),
+        Err(error) if error.is_missing() => Ok((None, TableOutcome::Missing)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the rows of all tables together are those that were backed up, wherever each lies.
+async fn is_same_in_all<'t>(
+    comparer: &mut Comparer,
+    tables: impl Iterator<Item = &'t LoadTable> + Clone + Send,
+    key: &RowDigestKey,
+) -> Result<bool, RestoreError> {
     let wanted: Option<Vec<RowDigest>> = tables.clone().map(LoadTable::wanted).collect();
     let Some(wanted) = wanted else { return Ok(false) };
     let mut found = RowDigest::default();
     for table in tables {
-        let digest = comparer.digest_table(table.compared(), condition_of(table), key).await?;
+        let digest = comparer.digest_table(table.compared(), table.condition(), key).await?;
         found = found.merge(digest);
     }
     Ok(found == wanted.into_iter().fold(RowDigest::default(), RowDigest::merge))

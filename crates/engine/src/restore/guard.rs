@@ -12,7 +12,7 @@ use stonekeep_postgres::{
     target::{DatabaseState, Mark, Phase, TargetInfo, database_state, restoring_name},
 };
 
-use super::RestoreError;
+use super::{RestoreError, RestorePlan};
 
 /// Asks a person. Whoever is not at a terminal answers no; there is no flag, variable or setting that answers yes.
 #[async_trait]
@@ -158,13 +158,17 @@ impl Destination {
 /// # Errors
 /// [`RestoreError`] of kind `Conflict` if it may not be there, or nobody confirmed it.
 pub(super) async fn decide(
-    target: &ConnectOptions,
+    plan: &RestorePlan,
     info: &TargetInfo,
     catalog: &Catalog,
-    data_only: bool,
     confirm: &dyn Confirm,
 ) -> Result<Destination, RestoreError> {
-    let destination = place(target, info, &catalog.id).await?;
+    let target = &plan.target;
+    let destination = match plan.drill {
+        // A name that nobody else has: if it is there, making it fails.
+        Some(_) => Destination { create: true, ..Destination::new(target.database.clone()) },
+        None => place(target, info, &catalog.id).await?,
+    };
     if destination.create && !info.creates_databases {
         return Err(RestoreError::MayNotCreate { role: info.role.clone() });
     }
@@ -184,7 +188,7 @@ pub(super) async fn decide(
         (destination.alone, &info.database)
     {
         let (relations, rows_estimate, others) = (*relations, *rows_estimate, *others);
-        let reason = if data_only {
+        let reason = if plan.selection.data_only {
             Reason::Fill { relations, rows_estimate, tables: catalog.tables.len() as u64 }
         } else {
             Reason::Occupied { relations, rows_estimate, others }

@@ -56,6 +56,11 @@ impl LoadTable {
         self.statement.table()
     }
 
+    /// Returns which of its rows are dumped, if not all are.
+    pub(super) fn condition(&self) -> Option<&[u8]> {
+        self.table.condition.as_ref().map(|condition| condition.0.as_slice())
+    }
+
     /// Returns what its rows are loaded into in the end: partitions of one table are a family.
     fn family(&self) -> &[u8] {
         self.through_root.as_ref().unwrap_or(&self.statement).loaded_into()

@@ -20,8 +20,8 @@ use stonekeep_postgres::{
 };
 
 use super::{
-    RestoreError, RestorePlan, RestorePreview, RestoreReport,
-    compare::{Comparison, is_loaded},
+    Rehearsed, RestoreError, RestorePlan, RestorePreview, RestoreReport,
+    compare::{CompareOutcome, Comparison, is_loaded},
     content::load_content,
     content_bytes,
     guard::Destination,
@@ -71,11 +71,22 @@ pub(super) enum Reached {
 }
 
 impl Run<'_> {
+    /// Restores, refuses what differs, and gives the database its name.
     pub(super) async fn run(
         &mut self,
         reader: &SegmentReader,
         context: &Context,
     ) -> Result<(), RestoreError> {
+        self.rehearse(reader, context).await?.into_result()?;
+        self.end(context).await
+    }
+
+    /// Loads everything and compares it.
+    pub(super) async fn rehearse(
+        &mut self,
+        reader: &SegmentReader,
+        context: &Context,
+    ) -> Result<CompareOutcome, RestoreError> {
         let name = format!("stonekeep-restore-{:032x}", rand::random::<u128>());
         let dir = ArchiveDir::create(self.plan.work_dir.join(name), &self.archive)?;
         self.make_roles(context).await?;
@@ -100,15 +111,25 @@ impl Run<'_> {
         self.pass(Pass::Rest, &dir, context).await?;
         drop(dir);
         phase(context, Phase::Comparing, Some(&self.catalog));
-        self.comparison(tables).run(context).await?;
-        self.reached = Reached::Compared;
-        if self.plan.analyze {
-            for warning in analyze(&self.target, &self.options.pins).await? {
-                context.warn(warning.clone());
-                self.warnings.push(warning);
-            }
+        let outcome = self.comparison(tables).run(context).await?;
+        if outcome.differences.is_empty() {
+            self.reached = Reached::Compared;
+            self.analyze(context).await?;
         }
-        self.end(context).await
+        Ok(outcome)
+    }
+
+    /// Gathers the planner's statistics, if they are wanted.
+    async fn analyze(&mut self, context: &Context) -> Result<(), RestoreError> {
+        if !self.plan.analyze {
+            return Ok(());
+        }
+        phase(context, Phase::Analyzing, None);
+        for warning in analyze(&self.target, &self.options.pins).await? {
+            context.warn(warning.clone());
+            self.warnings.push(warning);
+        }
+        Ok(())
     }
 
     async fn make_roles(&mut self, context: &Context) -> Result<(), RestoreError> {
@@ -265,29 +286,46 @@ impl Run<'_> {
             self.destination.loading.clone_from(&name);
         }
         if self.destination.alone {
-            let no_owner = self.plan.no_owner;
-            let options = PropertyOptions {
-                roles: self.info.roles.clone(),
-                no_owner,
-                no_privileges: no_owner,
-            };
-            let left = apply_database_properties(
-                &self.plan.target,
-                &name,
-                &self.catalog.database,
-                &options,
-            )
-            .await?;
-            for what in left {
-                let warning = format!("not given to the database: {what}");
-                context.warn(warning.clone());
-                self.warnings.push(warning);
-            }
+            self.give_properties(&self.catalog.database.clone(), context).await?;
         }
         let message =
             format!("restored {} into {name:?} on {}", self.catalog.id, self.plan.target.address());
         context.tell(Event::Done { message });
         Ok(())
+    }
+
+    /// The last step of a drill: as [`Run::end`], but the database keeps its mark, and can be dropped.
+    pub(super) async fn end_for_trial(&mut self, context: &Context) -> Result<(), RestoreError> {
+        let properties = DatabaseProperties {
+            comment: Some(Text::from(self.stage(Stage::Rest).to_string().as_str())),
+            is_template: false,
+            connection_limit: -1,
+            ..self.catalog.database.clone()
+        };
+        self.give_properties(&properties, context).await
+    }
+
+    async fn give_properties(
+        &mut self,
+        properties: &DatabaseProperties,
+        context: &Context,
+    ) -> Result<(), RestoreError> {
+        let name = self.destination.loading.clone();
+        let no_owner = self.plan.no_owner;
+        let options =
+            PropertyOptions { roles: self.info.roles.clone(), no_owner, no_privileges: no_owner };
+        let left =
+            apply_database_properties(&self.plan.target, &name, properties, &options).await?;
+        for what in left {
+            let warning = format!("not given to the database: {what}");
+            context.warn(warning.clone());
+            self.warnings.push(warning);
+        }
+        Ok(())
+    }
+
+    pub(super) fn rehearsed(self, outcome: CompareOutcome) -> Rehearsed {
+        Rehearsed { outcome, warnings: self.warnings, server_version: self.info.server_version }
     }
 
     pub(super) fn unfinished(self, error: RestoreError) -> RestoreError {

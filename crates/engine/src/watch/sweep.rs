@@ -98,8 +98,8 @@ impl Sweep {
     ) -> Result<(), StoreError> {
         match Place::of(key) {
             _ if key.as_str().starts_with(MANIFESTS) => {}
-            // What `prove` puts there it attacks and judges itself.
-            Some(Place::Canary(..)) => {}
+            // What `prove` puts there it attacks and judges itself; records of drills are judged by when they were stored.
+            Some(Place::Canary(..) | Place::Report(..)) => {}
             Some(Place::Genesis(n)) => {
                 // What lies there, or where a reader would look for the next, the audit names.
                 let is_main = store.bucket() == repository.stores.main().bucket();

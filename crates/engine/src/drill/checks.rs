@@ -1,0 +1,73 @@
+//! The operator's own questions to the restored database.
+
+use std::time::Duration;
+
+use stonekeep_format::{drill::DrillCheck, ids::Label};
+use stonekeep_postgres::{
+    connect::ConnectOptions,
+    question::{Answer, ask},
+};
+
+use super::{DrillError, Found};
+use crate::Context;
+
+/// How long a question may take where nobody says otherwise (10 min): a count of a billion rows takes about that.
+const DURATION_MAX: Duration = Duration::from_secs(600);
+
+/// A question, and its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Its name, in reports.
+    pub name: String,
+    /// The database it is asked of; absent: each.
+    pub label: Option<Label>,
+    /// A query that answers with one row of one column.
+    pub sql: String,
+    /// The answer, as PostgreSQL prints it.
+    pub expect: String,
+    /// How long it may take; absent: ten minutes.
+    pub duration_max: Option<Duration>,
+}
+
+/// Asks what is to be asked of `label`.
+///
+/// # Errors
+/// [`DrillError::Connect`]: there is no session.
+pub(super) async fn ask_all(
+    target: &ConnectOptions,
+    checks: &[Check],
+    label: &Label,
+    found: &mut Found,
+    context: &Context,
+) -> Result<Vec<DrillCheck>, DrillError> {
+    let mut lines = Vec::new();
+    for check in checks.iter().filter(|check| check.label.as_ref().is_none_or(|of| of == label)) {
+        let begun_at = context.clock.now();
+        let duration_max = check.duration_max.unwrap_or(DURATION_MAX);
+        let answer = ask(target, &check.sql, &check.expect, duration_max).await;
+        let why = why(&answer.map_err(DrillError::Connect)?);
+        if let Some(why) = &why {
+            found.problem(format!("check {:?}: {why}", check.name));
+        }
+        let took = (context.clock.now() - begun_at).num_milliseconds();
+        lines.push(DrillCheck {
+            name: check.name.clone(),
+            passed: why.is_none(),
+            why,
+            duration_ms: u64::try_from(took).unwrap_or(0),
+        });
+    }
+    Ok(lines)
+}
+
+fn why(answer: &Answer) -> Option<String> {
+    match answer {
+        Answer::AsExpected => None,
+        Answer::Other => Some("the answer is not the expected one".to_owned()),
+        Answer::NotOne { rows, columns } => {
+            let rows = if *rows > 1 { "more than one row".to_owned() } else { format!("{rows} rows") };
+            Some(format!("it answered with {rows} of {columns} columns, and not with one of one"))
+        }
+        Answer::Refused(refusal) => Some(refusal.to_string()),
+    }
+}

@@ -1,0 +1,169 @@
+//! Where a drill restores to: a scratch server that it makes, or a database of its own on a server it was given.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use async_trait::async_trait;
+use stonekeep_format::ids::SnapshotId;
+use stonekeep_postgres::{
+    connect::ConnectOptions,
+    scratch::{Scratch, ScratchOptions, room, sweep},
+    target::{drill_name, drop_drill_database, sweep_drill_databases},
+};
+
+use super::{DrillError, DrillPlan};
+use crate::{
+    Context,
+    events::Phase,
+    history::Snapshot,
+    restore::{Confirm, Question},
+};
+
+/// Room that a scratch server takes beside the data, in bytes (1.5 GiB): 40 MiB of a new cluster, its write-ahead log, and space to
+/// sort in.
+const ROOM_BESIDE_BYTES: u64 = 1_536 << 20;
+/// The room of a table with its indexes, against its plaintext, in percent (200): PostgreSQL's headers of rows and pages take a
+/// quarter of narrow ones, and indexes rarely more than the table.
+const ROOM_PERCENT: u64 = 200;
+/// The least memory a drill is begun with, in bytes (512 MiB): half for us, half for a small server.
+const MEMORY_BYTES_MIN: u64 = 512 << 20;
+
+/// Where a drill restores to.
+#[derive(Debug, Clone)]
+pub enum Scene {
+    /// A server that is made in a directory, and removed again.
+    Scratch {
+        /// The directory.
+        dir: PathBuf,
+        /// Settings of the server.
+        settings: BTreeMap<String, String>,
+    },
+    /// A new database on this server, dropped again.
+    Server(Box<ConnectOptions>),
+}
+
+impl Scene {
+    /// Returns host and port of a server that was given.
+    #[must_use]
+    pub fn address(&self) -> Option<String> {
+        match self {
+            Self::Scratch { .. } => None,
+            Self::Server(server) => Some(server.address()),
+        }
+    }
+}
+
+/// A scene that is set.
+#[derive(Debug)]
+pub(super) enum Stage {
+    Scratch(Box<Scratch>),
+    Given(Box<ConnectOptions>),
+}
+
+impl Stage {
+    /// Sets the scene: what killed drills left is removed, and there is room.
+    ///
+    /// # Errors
+    /// [`DrillError`].
+    pub(super) async fn set(
+        plan: &DrillPlan,
+        snapshot: &Snapshot,
+        drill: &SnapshotId,
+        context: &Context,
+    ) -> Result<Self, DrillError> {
+        super::phase(context, Phase::Starting);
+        match &plan.scene {
+            Scene::Scratch { dir, settings } => {
+                for swept in sweep(dir).await? {
+                    context.warn(swept.to_string());
+                }
+                check_room(dir, snapshot)?;
+                let options = ScratchOptions {
+                    tools: plan.tools.clone(),
+                    major: major(snapshot),
+                    dir: dir.clone(),
+                    jobs: plan.jobs,
+                    settings: settings.clone(),
+                };
+                Ok(Self::Scratch(Box::new(Scratch::start(&options).await?)))
+            }
+            Scene::Server(server) => {
+                for name in sweep_drill_databases(server, drill).await.map_err(DrillError::Server)? {
+                    context.warn(format!("database {name:?}, which a killed drill left, is dropped"));
+                }
+                Ok(Self::Given(server.clone()))
+            }
+        }
+    }
+
+    /// Whether the server is somebody else's.
+    pub(super) const fn is_given(&self) -> bool {
+        matches!(self, Self::Given(_))
+    }
+
+    /// Returns the database that the drill restores to.
+    pub(super) fn database(&self, drill: &SnapshotId) -> ConnectOptions {
+        let name = drill_name(drill);
+        match self {
+            Self::Scratch(scratch) => scratch.server().with_database(&name),
+            Self::Given(server) => server.with_database(&name),
+        }
+    }
+
+    /// Returns who is asked whether the server may be used: nobody of one that was made for it.
+    pub(super) fn confirm<'c>(&self, person: &'c dyn Confirm) -> &'c dyn Confirm {
+        match self {
+            Self::Scratch(_) => &Ours,
+            Self::Given(_) => person,
+        }
+    }
+
+    /// Removes what was made.
+    ///
+    /// # Errors
+    /// [`DrillError`]: something is left, which the next drill removes.
+    pub(super) async fn clear(self, drill: &SnapshotId) -> Result<(), DrillError> {
+        match self {
+            Self::Scratch(scratch) => Ok(scratch.stop().await?),
+            Self::Given(server) => {
+                drop_drill_database(&server, drill).await.map_err(DrillError::Server)?;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The server is the drill's own, made a moment ago: production's it cannot be.
+struct Ours;
+
+#[async_trait]
+impl Confirm for Ours {
+    async fn confirm(&self, _question: &Question) -> bool {
+        true
+    }
+}
+
+/// The major version of the server that the snapshot was taken from.
+fn major(snapshot: &Snapshot) -> u32 {
+    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
+    digits(&snapshot.manifest.versions.server).parse().unwrap_or_default()
+}
+
+fn check_room(dir: &std::path::Path, snapshot: &Snapshot) -> Result<(), DrillError> {
+    let room =
+        room(dir).map_err(|source| DrillError::Room { dir: dir.to_owned(), source })?;
+    let of_data = snapshot.manifest.totals.plain_bytes.saturating_mul(ROOM_PERCENT) / 100;
+    let needed = of_data.saturating_add(ROOM_BESIDE_BYTES);
+    if room.disk_bytes < needed {
+        return Err(DrillError::NoRoom {
+            dir: dir.to_owned(),
+            label: snapshot.manifest.label.to_string(),
+            free_mib: room.disk_bytes >> 20,
+            needed_mib: needed >> 20,
+        });
+    }
+    if room.memory_bytes < MEMORY_BYTES_MIN {
+        let (free_mib, needed_mib) = (room.memory_bytes >> 20, MEMORY_BYTES_MIN >> 20);
+        return Err(DrillError::NoMemory { free_mib, needed_mib });
+    }
+    Ok(())
+}
