@@ -37,7 +37,11 @@ pub(crate) struct Forgery {
 impl Forgery {
     /// Changes pg_dump's table of contents.
     pub(crate) fn contents(&mut self, change: impl FnOnce(&mut Archive)) {
-        let (_, toc) = self.segments.iter_mut().find(|(segment, _)| segment.kind == SegmentKind::Toc).expect("a TOC");
+        let (_, toc) = self
+            .segments
+            .iter_mut()
+            .find(|(segment, _)| segment.kind == SegmentKind::Toc)
+            .expect("a TOC");
         let mut archive = Archive::read_directory(&mut toc.as_slice()).expect("it is one");
         change(&mut archive);
         toc.clear();
@@ -60,7 +64,11 @@ impl Forgery {
     }
 
     fn segments_of(&self, table: &str) -> Vec<usize> {
-        let found = self.catalog.tables.iter().find(|each| format!("{}.{}", each.schema, each.name) == table);
+        let found = self
+            .catalog
+            .tables
+            .iter()
+            .find(|each| format!("{}.{}", each.schema, each.name) == table);
         let segments = &found.unwrap_or_else(|| panic!("{table} is not in the catalog")).segments;
         segments.iter().map(|at| *at as usize).collect()
     }
@@ -93,7 +101,8 @@ pub(crate) fn forge(
 
 impl<'a> Forger<'a> {
     fn new(installation: &'a Installation) -> Self {
-        let lines = fs::read_to_string(installation.path("allowed_signers")).expect("init has written it");
+        let lines =
+            fs::read_to_string(installation.path("allowed_signers")).expect("init has written it");
         Self {
             installation,
             context: Context {
@@ -145,8 +154,9 @@ impl<'a> Forger<'a> {
 
     async fn open(&self, repository: &Repository, snapshot: &Snapshot) -> Forgery {
         let manifest = &snapshot.manifest;
-        let inventory: Inventory =
-            load_inventory(repository, &manifest.inventory, &manifest.id).await.expect("an inventory");
+        let inventory: Inventory = load_inventory(repository, &manifest.inventory, &manifest.id)
+            .await
+            .expect("an inventory");
         let line = fs::read_to_string(self.installation.path("identity1")).expect("a file");
         let key = line.lines().find(|line| !line.starts_with('#')).expect("a key");
         let identity: age::x25519::Identity = key.parse().expect("an identity");
@@ -154,7 +164,9 @@ impl<'a> Forger<'a> {
         let reader = SegmentReader::new(repository, Arc::new([identities]), READ_BUDGET_BYTES);
         let catalog = reader.load_catalog(&inventory, manifest).await.expect("a catalog");
         let mut segments = Vec::new();
-        for segment in inventory.segments.into_iter().filter(|each| each.kind != SegmentKind::Catalog) {
+        for segment in
+            inventory.segments.into_iter().filter(|each| each.kind != SegmentKind::Catalog)
+        {
             let plaintext = reader.open(&segment).await.expect("opened").bytes().to_vec();
             segments.push((segment, plaintext));
         }
@@ -163,7 +175,11 @@ impl<'a> Forger<'a> {
 
     fn plan(&self) -> BackupPlan {
         let key = fs::read_to_string(self.installation.path("signer")).expect("a file");
-        let hour = Tier { name: "hourly".to_owned(), every: Every::Hour, keep: std::time::Duration::from_secs(7 * 86_400) };
+        let hour = Tier {
+            name: "hourly".to_owned(),
+            every: Every::Hour,
+            keep: std::time::Duration::from_secs(7 * 86_400),
+        };
         BackupPlan {
             label: "bookings".parse().expect("a label"),
             tiers: vec![hour],
@@ -171,7 +187,10 @@ impl<'a> Forger<'a> {
             compression_level: 3,
             memory_budget_bytes: 160 << 20,
             signer: Signer::from_openssh(&key).expect("a signer"),
-            recipients: vec![self.installation.recipient("identity1"), self.installation.recipient("identity2")],
+            recipients: vec![
+                self.installation.recipient("identity1"),
+                self.installation.recipient("identity2"),
+            ],
             owner: self.owner.clone(),
             distrusted: std::collections::BTreeSet::new(),
             fresh: false,
@@ -203,7 +222,8 @@ impl<'a> Forger<'a> {
             versions: manifest.versions.clone(),
         };
         let outcomes = run.commit(&contents, Vec::new()).await;
-        let report = outcomes.into_iter().next().expect("one repository").result.expect("committed");
+        let report =
+            outcomes.into_iter().next().expect("one repository").result.expect("committed");
         report.snapshot.to_string()
     }
 }

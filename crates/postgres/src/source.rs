@@ -170,16 +170,8 @@ async fn try_begin(
         contents = describe(options, info, &coordinator, &listed) => contents?,
         lost = coordinator.lost() => return Err(lost),
     };
-    let Described {
-        database,
-        archive,
-        tables,
-        large_objects,
-        objects,
-        workers,
-        globals,
-        warnings,
-    } = contents;
+    let Described { database, archive, tables, large_objects, objects, workers, globals, warnings } =
+        contents;
     Ok(Dump {
         info: info.clone(),
         database,
@@ -242,16 +234,7 @@ async fn describe(
     let (globals, more_warnings) = toc::globals(options, info).await?;
     let mut warnings = toc.warnings;
     warnings.extend(more_warnings);
-    Ok(Described {
-        database,
-        archive,
-        tables,
-        large_objects,
-        objects,
-        workers,
-        globals,
-        warnings,
-    })
+    Ok(Described { database, archive, tables, large_objects, objects, workers, globals, warnings })
 }
 
 /// Opens a session under the settings of a reading one.

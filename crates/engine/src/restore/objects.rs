@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use stonekeep_format::catalog::{CatalogObject, Objects, Text};
 use stonekeep_postgres::objects::{Found, KINDS, ROLE};
 
+use super::CompareOutcome;
+
 /// Kinds of which more than there was is a difference. Functions and types are not among them: a newer server makes some of
 /// its own accord.
 const COUNTED: [&str; 7] = [
@@ -17,28 +19,6 @@ const COUNTED: [&str; 7] = [
     "sequence",
     "index",
 ];
-
-/// How objects compare.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ObjectsCompared {
-    /// How many were looked for.
-    pub(super) count: usize,
-    /// What is not as it was.
-    pub(super) differences: Vec<ObjectDifference>,
-    /// What a person should know, and what was not compared.
-    pub(super) notes: Vec<String>,
-}
-
-/// An object that is not as it was.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ObjectDifference {
-    /// What it is.
-    pub(super) kind: String,
-    /// Its name.
-    pub(super) name: String,
-    /// What is wrong with it, as the end of a sentence that it begins.
-    pub(super) what: String,
-}
 
 /// A restored database, to compare objects with.
 #[derive(Debug)]
@@ -57,103 +37,120 @@ pub(super) fn roles(wanted: &Objects) -> Vec<&Text> {
 }
 
 /// Compares what was listed in the snapshot with what is there.
-pub(super) fn compare_objects(wanted: &Objects, restored: &Restored) -> ObjectsCompared {
-    let mut compared = ObjectsCompared::default();
+pub(super) fn compare_objects(wanted: &Objects, restored: &Restored, all: &mut CompareOutcome) {
     let found: BTreeMap<(&str, &Text), &CatalogObject> = restored
         .found
         .iter()
         .map(|found| ((found.kind.as_str(), &found.object.name), &found.object))
         .collect();
     for (kind, objects) in &wanted.0 {
-        match kind.as_str() {
-            ROLE => compared.roles(objects, restored),
-            known if KINDS.contains(&known) => {
-                compared.count += objects.len();
-                for object in objects {
-                    let there = found.get(&(known, &object.name)).copied();
-                    compared.object(known, object, there, restored.owners);
-                }
-            }
-            other => compared.notes.push(format!(
-                "{} objects of kind {other:?} were not looked for: a newer stonekeep knows them",
+        if kind == ROLE {
+            compare_roles(objects, restored, all);
+        } else if KINDS.contains(&kind.as_str()) {
+            let differs = |wanted: &CatalogObject| {
+                let there = found.get(&(kind.as_str(), &wanted.name)).copied();
+                difference(kind, wanted, there, restored.owners)
+            };
+            let differing = objects.iter().filter_map(differs).collect();
+            all.add(&plural(kind), objects.len() as u64, differing);
+        } else {
+            all.not_checked.push(format!(
+                "{} of kind {kind:?}, which a newer stonekeep has listed",
                 objects.len()
-            )),
+            ));
         }
     }
-    compared.more(wanted, &restored.found);
-    compared
+    all.notes.extend(other_versions(wanted, &found));
+    all.add_more(wanted, &restored.found);
 }
 
-impl ObjectsCompared {
-    fn differs(&mut self, kind: &str, name: &Text, what: impl Into<String>) {
-        let (kind, name) = (kind.to_owned(), name.to_string());
-        self.differences.push(ObjectDifference { kind, name, what: what.into() });
+fn compare_roles(roles: &[CatalogObject], restored: &Restored, all: &mut CompareOutcome) {
+    if !restored.owners {
+        all.not_checked.push("owners and rights: they were not restored".to_owned());
+        return;
     }
+    let asked = || roles.iter().filter(|role| role.name.0.is_ascii());
+    let missing = asked().filter(|role| !restored.roles.contains(&role.name));
+    let missing = missing.map(|role| format!("role {}, which is missing", role.name)).collect();
+    all.add("roles", asked().count() as u64, missing);
+}
 
-    fn roles(&mut self, roles: &[CatalogObject], restored: &Restored) {
-        if !restored.owners {
-            return;
-        }
-        for role in roles.iter().filter(|role| role.name.0.is_ascii()) {
-            self.count += 1;
-            if !restored.roles.contains(&role.name) {
-                self.differs(ROLE, &role.name, "is missing");
-            }
-        }
+fn difference(
+    kind: &str,
+    wanted: &CatalogObject,
+    found: Option<&CatalogObject>,
+    owners: bool,
+) -> Option<String> {
+    let name = &wanted.name;
+    let Some(found) = found else { return Some(format!("{kind} {name}, which is missing")) };
+    if found.unfinished && !wanted.unfinished {
+        return Some(format!("{kind} {name}, which is {}", unfinished(kind)));
     }
-
-    fn object(
-        &mut self,
-        kind: &str,
-        wanted: &CatalogObject,
-        found: Option<&CatalogObject>,
-        owners: bool,
-    ) {
-        let name = &wanted.name;
-        let Some(found) = found else { return self.differs(kind, name, "is missing") };
-        if found.unfinished && !wanted.unfinished {
-            self.differs(kind, name, unfinished(kind));
+    match (&wanted.owner, &found.owner) {
+        (Some(before), Some(now)) if owners && before != now => {
+            Some(format!("{kind} {name}, which belongs to role {now} and not to {before}"))
         }
-        if let (true, Some(before), Some(now)) = (owners, &wanted.owner, &found.owner)
-            && before != now
-        {
-            self.differs(kind, name, format!("belongs to role {now}, not {before}"));
-        }
-        if let (Some(before), Some(now)) = (&wanted.version, &found.version)
-            && before != now
-        {
-            self.notes.push(format!("{kind} {name} is of version {now}, and was of {before}"));
-        }
-    }
-
-    /// What is there and was not. An extension's code may make objects of its own while a database is restored, so that
-    /// where there is one, this is told and no difference.
-    fn more(&mut self, wanted: &Objects, found: &[Found]) {
-        let had: BTreeSet<(&str, &Text)> = wanted
-            .0
-            .iter()
-            .flat_map(|(kind, objects)| objects.iter().map(|each| (kind.as_str(), &each.name)))
-            .collect();
-        let may_be_made = found.iter().any(|found| found.kind == "extension");
-        let is_more = |found: &&Found| {
-            let kind = found.kind.as_str();
-            found.wanted && COUNTED.contains(&kind) && !had.contains(&(kind, &found.object.name))
-        };
-        for Found { kind, object, .. } in found.iter().filter(is_more) {
-            if may_be_made {
-                self.notes.push(format!("{kind} {} is there, and was not", object.name));
-            } else {
-                self.differs(kind, &object.name, "is there, and was not");
-            }
-        }
+        _ => None,
     }
 }
 
 fn unfinished(kind: &str) -> &'static str {
     match kind {
-        "materialized view" => "is empty",
-        "constraint" => "is not validated",
-        _ => "is not valid",
+        "materialized view" => "empty",
+        "constraint" => "not validated",
+        _ => "not valid",
+    }
+}
+
+/// Extensions of another version than production's: told, since it is the server's packages that decide.
+fn other_versions(
+    wanted: &Objects,
+    found: &BTreeMap<(&str, &Text), &CatalogObject>,
+) -> Vec<String> {
+    let all =
+        wanted.0.iter().flat_map(|(kind, objects)| objects.iter().map(move |each| (kind, each)));
+    let told = |(kind, wanted): (&String, &CatalogObject)| {
+        let before = wanted.version.as_ref()?;
+        let now = found.get(&(kind.as_str(), &wanted.name))?.version.as_ref()?;
+        let name = &wanted.name;
+        (before != now).then(|| format!("{kind} {name} is of version {now}, and was of {before}"))
+    };
+    all.filter_map(told).collect()
+}
+
+impl CompareOutcome {
+    /// What is there and was not. An extension's code may make objects of its own while a database is restored, so that
+    /// where there is one, this is told and no difference.
+    fn add_more(&mut self, wanted: &Objects, found: &[Found]) {
+        let had: BTreeSet<(&str, &Text)> = wanted
+            .0
+            .iter()
+            .flat_map(|(kind, objects)| objects.iter().map(|each| (kind.as_str(), &each.name)))
+            .collect();
+        let is_more = |found: &&Found| {
+            let kind = found.kind.as_str();
+            found.wanted && COUNTED.contains(&kind) && !had.contains(&(kind, &found.object.name))
+        };
+        let more = found.iter().filter(is_more);
+        let more = more.map(|Found { kind, object, .. }| {
+            format!("{kind} {}, which was not there", object.name)
+        });
+        let may_be_made = found.iter().any(|found| found.kind == "extension");
+        let told = if may_be_made { &mut self.notes } else { &mut self.differences };
+        told.extend(more);
+    }
+}
+
+fn plural(kind: &str) -> String {
+    match kind {
+        "inheritance" => "partitions and inheriting tables".to_owned(),
+        "row security" => "tables with row security".to_owned(),
+        "statistics" => "extended statistics".to_owned(),
+        _ => match kind.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None if kind.ends_with(['s', 'x']) => format!("{kind}es"),
+            None => format!("{kind}s"),
+        },
     }
 }
 
@@ -187,10 +184,10 @@ mod tests {
     }
 
     fn told(wanted: &[(&str, CatalogObject)], found: &Restored) -> Vec<String> {
-        let compared = compare_objects(&listed(wanted), found);
-        let differences = compared.differences.iter();
-        let told = differences.map(|each| format!("{} {} {}", each.kind, each.name, each.what));
-        told.chain(compared.notes.iter().map(|note| format!("note: {note}"))).collect()
+        let mut all = CompareOutcome::default();
+        compare_objects(&listed(wanted), found, &mut all);
+        let notes = all.notes.iter().map(|note| format!("note: {note}"));
+        all.differences.iter().cloned().chain(notes).collect()
     }
 
     #[test]
@@ -198,13 +195,13 @@ mod tests {
         let wanted = [("table", object("shop.orders")), ("index", object("shop.orders_at_idx"))];
         assert_eq!(told(&wanted, &restored(&wanted)), [""; 0]);
         let table = restored(&wanted[..1]);
-        assert_eq!(told(&wanted, &table), ["index shop.orders_at_idx is missing"]);
+        assert_eq!(told(&wanted, &table), ["index shop.orders_at_idx, which is missing"]);
     }
 
     #[test]
     fn an_object_of_another_kind_and_the_same_name_does_not_stand_in() {
         let found = restored(&[("domain", object("a.b"))]);
-        assert_eq!(told(&[("type", object("a.b"))], &found), ["type a.b is missing"]);
+        assert_eq!(told(&[("type", object("a.b"))], &found), ["type a.b, which is missing"]);
     }
 
     #[test]
@@ -221,9 +218,13 @@ mod tests {
     #[test]
     fn owners_and_roles_count_only_where_they_were_restored() {
         let owned = |by: &str| CatalogObject { owner: Some(Text::from(by)), ..object("t") };
-        let wanted = [("table", owned("boss")), ("role", object("boss")), ("role", object("ghost"))];
+        let wanted =
+            [("table", owned("boss")), ("role", object("boss")), ("role", object("ghost"))];
         let mut found = restored(&[("table", owned("postgres"))]);
-        let all = ["role ghost is missing", "table t belongs to role postgres, not boss"];
+        let all = [
+            "role ghost, which is missing",
+            "table t, which belongs to role postgres and not to boss",
+        ];
         assert_eq!(told(&wanted, &found), all);
         found.owners = false;
         assert_eq!(told(&wanted, &found), [""; 0]);
@@ -231,7 +232,8 @@ mod tests {
 
     #[test]
     fn another_version_of_an_extension_is_told_and_no_difference() {
-        let of = |version: &str| CatalogObject { version: Some(version.into()), ..object("hstore") };
+        let of =
+            |version: &str| CatalogObject { version: Some(version.into()), ..object("hstore") };
         let found = restored(&[("extension", of("1.8"))]);
         let told = told(&[("extension", of("1.7"))], &found);
         assert_eq!(told, ["note: extension hstore is of version 1.8, and was of 1.7"]);
@@ -240,9 +242,9 @@ mod tests {
     #[test]
     fn more_than_there_was_is_a_difference_where_no_extension_can_have_made_it() {
         let mut more = vec![("table", object("a.t")), ("function", object("a.f()"))];
-        assert_eq!(told(&[], &restored(&more)), ["table a.t is there, and was not"]);
+        assert_eq!(told(&[], &restored(&more)), ["table a.t, which was not there"]);
         more.push(("extension", object("x")));
-        assert_eq!(told(&[], &restored(&more)), ["note: table a.t is there, and was not"]);
+        assert_eq!(told(&[], &restored(&more)), ["note: table a.t, which was not there"]);
         let mut derived = restored(&[("index", object("a.t_pkey"))]);
         derived.found[0].wanted = false;
         assert_eq!(told(&[], &derived), [""; 0], "it comes with its constraint");
@@ -250,8 +252,13 @@ mod tests {
 
     #[test]
     fn a_kind_of_a_newer_version_is_left_alone_and_told() {
-        let told = told(&[("property graph", object("a.g"))], &restored(&[]));
-        assert_eq!(told.len(), 1);
-        assert!(told[0].contains("property graph"), "{told:?}");
+        let mut all = CompareOutcome::default();
+        let wanted = listed(&[("property graph", object("a.g")), ("policy", object("p ON a.t"))]);
+        compare_objects(&wanted, &restored(&[]), &mut all);
+        assert_eq!(all.differences, ["policy p ON a.t, which is missing"]);
+        assert!(all.not_checked[0].contains("property graph"), "{:?}", all.not_checked);
+        let counts: Vec<_> =
+            all.compared.iter().map(|each| (each.what.as_str(), each.same)).collect();
+        assert_eq!(counts, [("policies", 0)]);
     }
 }
