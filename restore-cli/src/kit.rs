@@ -11,16 +11,20 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
+    slice,
 };
 
 use serde::Serialize;
 use stonekeep_config::reader::Whereabouts;
-use stonekeep_engine::audit::audit;
+use stonekeep_engine::{
+    Context, audit::audit, drill::records, history::History, repository::Repository,
+};
+use stonekeep_format::{drill::DrillRecord, signature::Trust};
 use stonekeep_process::{output, replace};
 
 use crate::{cli::RecoveryKitArgs, failure::Failure, identity, open::Session};
 use content::Section;
-use facts::{Facts, Keys};
+use facts::{Facts, IdentityFile, Keys};
 
 /// The names under which the kit is written; one of a former kit is replaced.
 const TEXT_FILE: &str = "recovery-kit.txt";
@@ -52,11 +56,13 @@ pub(crate) fn run(session: &Session<'_>, args: &RecoveryKitArgs) -> Result<ExitC
         },
         identities: args.identities.or(&config).iter().map(|path| look(path, session)).collect(),
     };
+    let reporters = session.reporters(&config)?;
     let facts = session.block_on(async |context, _| {
         let repository = session.open(&config, &context).await?;
         let audit = audit(&repository, None, &context).await;
         let audit = audit.map_err(|source| Failure::Audit(Box::new(source)))?;
-        Ok(Facts::of(&repository, &audit, place, (keys, &[])))
+        let drills = drills(&repository, &audit.history, &reporters, &context).await;
+        Ok(Facts::of(&repository, &audit, place, (keys, &drills)))
     })?;
     let commands = program::commands(&facts);
     let sections = content::sections(&facts, &commands);
@@ -73,13 +79,37 @@ pub(crate) fn run(session: &Session<'_>, args: &RecoveryKitArgs) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the file of an identity says of itself. One that cannot be read here is no failure: it may well be in a safe.
-fn look(path: &Path, session: &Session<'_>) -> facts::IdentityFile {
+/// Whose identities are in a file. One that cannot be read here is no failure: it may well be in a safe.
+fn look(path: &PathBuf, session: &Session<'_>) -> IdentityFile {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    match identity::recipients(path, session.environment) {
-        Ok(recipients) => facts::IdentityFile { name, recipients, why: None },
+    match identity::listed(slice::from_ref(path), session.environment) {
+        Ok(listed) if listed.iter().any(|each| each.recipient.is_none()) => IdentityFile {
+            name,
+            recipients: Vec::new(),
+            why: Some("of a plugin, which alone can tell".to_owned()),
+        },
+        Ok(listed) => {
+            let recipients = listed.into_iter().filter_map(|each| each.recipient).collect();
+            IdentityFile { name, recipients, why: None }
+        }
         Err(failure) => {
-            facts::IdentityFile { name, recipients: Vec::new(), why: Some(failure.to_string()) }
+            IdentityFile { name, recipients: Vec::new(), why: Some(failure.to_string()) }
+        }
+    }
+}
+
+/// Records that cannot be read do not keep the kit from being made.
+async fn drills(
+    repository: &Repository,
+    history: &History,
+    reporters: &Trust,
+    context: &Context,
+) -> Vec<DrillRecord> {
+    match records(repository, reporters).await {
+        Ok(records) => history.labels.keys().flat_map(|label| records.of(label)).cloned().collect(),
+        Err(error) => {
+            context.warn(format!("cannot read the records of drills: {error}"));
+            Vec::new()
         }
     }
 }

@@ -267,7 +267,7 @@ fn found(facts: &Facts) -> Vec<Part> {
 fn drills(facts: &Facts) -> Vec<Part> {
     if facts.drills.is_empty() {
         return vec![Part::Prose(
-            "No drill is on record. A backup that was never restored is a hope: `stonekeep drill`."
+            "No drill is on record that could be checked. A backup that was never restored is a hope: `stonekeep drill`."
                 .to_owned(),
         )];
     }
