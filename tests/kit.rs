@@ -197,7 +197,11 @@ fn a_snapshot_that_the_signer_did_not_sign_stops_the_stock_tools() {
         filled.insert(name, value.to_owned());
     }
     must(&mut shell(night.path(), "sh", &typed.pieces[0], (&typed, &filled)));
+    let put = two.installation.s3(User::Owner, "PUT", "/stonekeep/genesis/2", &[], "{}");
+    assert_eq!(put.0, 200, "{}", put.1);
     let output = run(&mut shell(night.path(), "sh", &typed.pieces[1], (&typed, &filled)));
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("more under genesis/ than genesis/1"), "{told}");
     assert!(!output.status.success(), "a forged manifest was taken");
     assert!(!night.path().join("back/toc.dat").exists(), "and something was fetched for it");
 

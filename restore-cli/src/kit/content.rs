@@ -1,7 +1,7 @@
 //! What the kit says and in which order: for a tired person at night, who reads from the top. Text and page are made of it.
 
 use chrono::{DateTime, Utc};
-use stonekeep_format::lock::LockMode;
+use stonekeep_format::{key::ObjectKey, lock::LockMode};
 use stonekeep_process::output::bytes;
 
 use super::{
@@ -148,9 +148,10 @@ fn place(facts: &Facts) -> Vec<Part> {
 }
 
 fn keys(facts: &Facts) -> Vec<Part> {
-    let mut parts = vec![Part::Prose(
-        "One of these identities opens every snapshot. Which files belong to them, as far as was seen when this was printed:".to_owned(),
-    )];
+    let mut parts = vec![Part::Prose(format!(
+        "{} Which files belong to them, as far as was seen when this was printed:",
+        opens(facts)
+    ))];
     let row = |line: &RecipientLine| {
         let files = match line.identity_files.is_empty() {
             true => "not seen here".to_owned(),
@@ -203,6 +204,17 @@ fn keys(facts: &Facts) -> Vec<Part> {
     parts
 }
 
+/// After a successor of the genesis, old snapshots are for those who were recipients then.
+fn opens(facts: &Facts) -> String {
+    if facts.genesis.key == ObjectKey::genesis(1) {
+        return "One of these identities is enough: each opens every snapshot.".to_owned();
+    }
+    format!(
+        "One of these identities is enough: each opens every snapshot of after {}. Older ones are for the recipients of their time: keep those identities, too.",
+        time(facts.genesis.created_at)
+    )
+}
+
 fn stock(facts: &Facts, commands: &Commands) -> Vec<Part> {
     let step = |text: &str| Part::Step(text.to_owned());
     let labels: Vec<&str> =
@@ -225,7 +237,7 @@ fn stock(facts: &Facts, commands: &Commands) -> Vec<Part> {
         Part::Prose("or type it in. Numbered lines on the printed page are lines of the program, however they are broken there.".to_owned()),
         step("Run it. It takes the newest snapshot of `LABEL`, checks who signed it, and stops at the first thing that is not as it was named."),
         Part::Commands("sh restore.sh".to_owned()),
-        Part::Prose("If it ends with “Could not verify signature” for the manifest, somebody has put another object there: take the line before in `$OUT.work/manifests.tsv`, `export MANIFEST` (the third column, from `manifests/` on), `MANIFEST_VERSION` (the fourth) and `MANIFEST_BUCKET` (the second), and run it again with another `OUT`. A snapshot of before the damage is chosen in the same way. If the owner has signed a later genesis than this kit knows, `GENESIS` and `GENESIS_VERSION` name it.".to_owned()),
+        Part::Prose("If it ends with “Could not verify signature” for the manifest, somebody has put another object there: take the line before in `$OUT.work/manifests.tsv`, `export MANIFEST` (the third column, from `manifests/` on), `MANIFEST_VERSION` (the fourth) and `MANIFEST_BUCKET` (the second), and run it again with another `OUT`. A snapshot of before the damage is chosen in the same way. If it tells of more under `genesis/` and the owner has signed again since this was printed, say so with `GENESIS` and `GENESIS_VERSION` (third and fourth column of `$OUT.work/genesis.tsv`): else it believes signers that were withdrawn, and not the new ones.".to_owned()),
         step("Load it."),
         Part::Commands(commands.load.clone()),
         step("Compare with what you know of the data. Then remove `$OUT` and `$OUT.work`: they hold it in the clear."),
