@@ -266,9 +266,11 @@ fn found(facts: &Facts) -> Vec<Part> {
     }
     parts.push(Part::Prose(match facts.findings {
         0 => "Nothing was wrong with the repository.".to_owned(),
+        1 => "Something was wrong with the repository: `sk list` names it.".to_owned(),
         findings => {
             format!("{findings} things were wrong with the repository: `sk list` names them.")
         }
+    }
     }));
     parts.extend(drills(facts));
     parts.push(Part::Prose("The size is that of all rows as text. As a rule the new server takes up to twice that; the way without Stonekeep takes it once more, in `OUT`.".to_owned()));
