@@ -45,9 +45,8 @@ pub struct Swept {
 pub async fn sweep(dir: &Path) -> Result<Vec<Swept>, ScratchError> {
     let path = dir.to_owned();
     let swept = tokio::task::spawn_blocking(move || sweep_all(&path)).await;
-    swept.unwrap_or_else(|error| {
-        Err(ScratchError::file("sweep", dir)(std::io::Error::other(error)))
-    })
+    swept
+        .unwrap_or_else(|error| Err(ScratchError::file("sweep", dir)(std::io::Error::other(error))))
 }
 
 fn sweep_all(dir: &Path) -> Result<Vec<Swept>, ScratchError> {
