@@ -4,7 +4,7 @@
 //! leave finished: indexes, constraints, materialized views.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 
 use super::{
     RestoreError,
+    objects::{Restored, compare_objects, roles},
     plan::{LoadTable, groups},
 };
 use crate::{Context, events::Event};
@@ -47,6 +48,10 @@ pub(super) struct Comparison {
     pub(super) jobs: usize,
     /// Whether nothing else is in the database, so that what is more than the snapshot's is a difference, too.
     pub(super) alone: bool,
+    /// Whether the whole snapshot was restored, so that every object must be there.
+    pub(super) whole: bool,
+    /// Whether owners and rights were restored.
+    pub(super) owners: bool,
 }
 
 /// What a comparison came to.
@@ -79,10 +84,12 @@ impl CompareOutcome {
     }
 
     /// Takes in a kind of objects, of which `differing` are not as they were.
-    fn add(&mut self, what: &str, wanted: u64, differing: Vec<String>) {
+    pub(super) fn add(&mut self, what: &str, wanted: u64, differing: Vec<String>) {
         let same = wanted.saturating_sub(differing.len() as u64);
         self.compared.push(Compared { what: what.to_owned(), wanted, same });
-        self.differences.extend(differing);
+        // A table that is missing is missed twice: its rows, and it.
+        let told: HashSet<String> = self.differences.iter().cloned().collect();
+        self.differences.extend(differing.into_iter().filter(|what| !told.contains(what)));
     }
 }
 
@@ -100,9 +107,8 @@ impl Comparison {
         let found = comparer.sequence_values().await?;
         let wanted = &self.catalog.sequences;
         all.add("sequences", wanted.len() as u64, sequence_differences(wanted, found));
-        if self.alone {
-            all.differences.extend(unfinished(&self.archive, comparer.object_states().await?));
-        }
+        self.objects(&mut comparer, &mut all).await?;
+        all.notes.iter().for_each(|what| context.warn(what.clone()));
         all.not_checked.iter().for_each(|what| context.warn(what.clone()));
         Ok(all)
     }
@@ -145,6 +151,27 @@ impl Comparison {
             context.tell(Event::Progress { bytes: total.bytes, rows: total.rows });
         }
         Ok(done)
+    }
+
+    /// What else there was. A database that holds other things, or a part of the snapshot, is not asked.
+    async fn objects(
+        &self,
+        comparer: &mut Comparer,
+        all: &mut CompareOutcome,
+    ) -> Result<(), RestoreError> {
+        if !self.alone {
+            return Ok(());
+        }
+        let Some(wanted) = self.catalog.objects.as_ref().filter(|_| self.whole) else {
+            all.differences.extend(unfinished(&self.archive, comparer.object_states().await?));
+            let why = "indexes, constraints and other objects that may be missing: the version of stonekeep that took the snapshot did not list them";
+            all.not_checked.extend(self.whole.then(|| why.to_owned()));
+            return Ok(());
+        };
+        let found = comparer.objects().await?;
+        let roles = comparer.roles(&roles(wanted)).await?;
+        compare_objects(wanted, &Restored { found, roles, owners: self.owners }, all);
+        Ok(())
     }
 
     async fn large_objects(
