@@ -68,6 +68,18 @@ impl Session<'_> {
         })
     }
 
+    /// Returns whose reports of drills are believed: those whom `allowed_signers` names so, if it is there.
+    pub(crate) fn reporters(&self, config: &ReaderConfig) -> Result<Trust, Failure> {
+        if config.allowed_signers_file.as_os_str().is_empty() {
+            return Ok(Trust::none());
+        }
+        let text = config.allowed_signers(self.environment)?;
+        Trust::of_reporters(&text).map_err(|source| Failure::AllowedSigners {
+            path: config.allowed_signers_file.clone(),
+            source: Box::new(source),
+        })
+    }
+
     /// Reads what a watcher has seen of the repository, if it is remembered.
     pub(crate) fn witness(&self, config: &ReaderConfig) -> Result<Option<Witness>, Failure> {
         let file = config.witness_file(self.repository)?;

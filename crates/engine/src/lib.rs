@@ -10,7 +10,14 @@ pub mod backup;
 mod budget;
 pub mod check;
 pub mod context;
-// pub mod drill;
+pub mod drill {
+    //! Restore drills.
+    mod record;
+    pub(crate) use self::record::lock_length;
+    pub use self::record::{
+        DrillRecordError, DrillRecords, LabelDrills, last_records, put_record, records,
+    };
+}
 pub mod events;
 pub mod extend;
 pub mod fetch;
@@ -20,6 +27,7 @@ pub mod init;
 pub mod lifecycle;
 pub mod list;
 mod named;
+mod newest;
 pub mod policy;
 pub mod prove;
 pub mod repository;

@@ -27,6 +27,7 @@ fn per_object(provider: Provider) -> PolicyPlan {
         cap: stonekeep_format::lock::cap(DAY * 7),
         principals: BTreeMap::new(),
         write_only: false,
+        record_drills: false,
     }
 }
 
