@@ -10,14 +10,7 @@ pub mod backup;
 mod budget;
 pub mod check;
 pub mod context;
-pub mod drill {
-    //! Restore drills.
-    mod record;
-    pub(crate) use self::record::lock_length;
-    pub use self::record::{
-        DrillRecordError, DrillRecords, LabelDrills, last_records, put_record, records,
-    };
-}
+pub mod drill;
 pub mod events;
 pub mod extend;
 pub mod fetch;
