@@ -35,16 +35,14 @@ use stonekeep_postgres::{
 };
 use stonekeep_store::StoreError;
 
+pub(crate) use self::record::lock_length;
 pub use self::{
     checks::Check,
     choose::{Chosen, choose},
     recipients::ListedIdentity,
-    record::{
-        DrillRecordError, DrillRecords, LabelDrills, last_records, put_record, records,
-    },
+    record::{DrillRecordError, DrillRecords, LabelDrills, last_records, put_record, records},
     scene::Scene,
 };
-pub(crate) use self::record::lock_length;
 use self::{scene::Stage, timeline::Timeline};
 use crate::{
     Context,

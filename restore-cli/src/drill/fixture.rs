@@ -1,9 +1,7 @@
 //! Drills for tests.
 
 use stonekeep_format::{
-    drill::{
-        DrillPhase, DrillReport, DrillServer, DrillVerdict, DrilledSnapshot, Rpo,
-    },
+    drill::{DrillPhase, DrillReport, DrillServer, DrillVerdict, DrilledSnapshot, Rpo},
     ids::{Label, RepositoryId, Seq, SnapshotId},
     key::ObjectKey,
     signature::SignedDocument as _,
