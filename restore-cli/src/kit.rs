@@ -8,6 +8,7 @@ mod program;
 mod text;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -17,9 +18,9 @@ use std::{
 use serde::Serialize;
 use stonekeep_config::reader::Whereabouts;
 use stonekeep_engine::{
-    Context, audit::audit, drill::records, history::History, repository::Repository,
+    Context, audit::audit, drill::last_records, history::History, repository::Repository,
 };
-use stonekeep_format::{drill::DrillRecord, signature::Trust};
+use stonekeep_format::{drill::DrillRecord, ids::Label, signature::Trust};
 use stonekeep_process::{output, replace};
 
 use crate::{cli::RecoveryKitArgs, failure::Failure, identity, open::Session};
@@ -105,8 +106,9 @@ async fn drills(
     reporters: &Trust,
     context: &Context,
 ) -> Vec<DrillRecord> {
-    match records(repository, reporters).await {
-        Ok(records) => history.labels.keys().flat_map(|label| records.of(label)).cloned().collect(),
+    let labels: BTreeSet<Label> = history.labels.keys().cloned().collect();
+    match last_records(repository, &labels, reporters).await {
+        Ok(records) => labels.iter().flat_map(|label| records.of(label)).cloned().collect(),
         Err(error) => {
             context.warn(format!("cannot read the records of drills: {error}"));
             Vec::new()

@@ -270,7 +270,6 @@ fn found(facts: &Facts) -> Vec<Part> {
         findings => {
             format!("{findings} things were wrong with the repository: `sk list` names them.")
         }
-    }
     }));
     parts.extend(drills(facts));
     parts.push(Part::Prose("The size is that of all rows as text. As a rule the new server takes up to twice that; the way without Stonekeep takes it once more, in `OUT`.".to_owned()));

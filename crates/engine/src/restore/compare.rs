@@ -9,7 +9,7 @@ use std::{
 };
 
 use stonekeep_format::{
-    archive::Archive,
+    archive::{Archive, Entry},
     catalog::{Catalog, SequenceValue, Text},
     digest::{RowDigest, RowDigestKey},
     drill::{Compared, DrillTable, TableOutcome},
@@ -30,6 +30,9 @@ use crate::{Context, events::Event};
 
 /// How many differences an error names; it tells how many there are.
 const DIFFERENCES_MAX: usize = 20;
+
+/// How many materialized views are named.
+const VIEWS_MAX: usize = 10;
 
 /// What is compared with what.
 #[derive(Debug, Clone)]
@@ -106,10 +109,12 @@ impl Comparison {
         self.large_objects(&mut comparer, &mut all).await?;
         let found = comparer.sequence_values().await?;
         let wanted = &self.catalog.sequences;
-        all.add("sequences", wanted.len() as u64, sequence_differences(wanted, found));
+        all.add("values of sequences", wanted.len() as u64, sequence_differences(wanted, found));
         self.objects(&mut comparer, &mut all).await?;
         all.notes.iter().for_each(|what| context.warn(what.clone()));
         all.not_checked.iter().for_each(|what| context.warn(what.clone()));
+        // Of no news to whoever restores: in a drill's report it belongs.
+        all.not_checked.extend(computed(&self.archive));
         Ok(all)
     }
 
@@ -300,6 +305,21 @@ fn sequence_differences(wanted: &[SequenceValue], found: Vec<SequenceValue>) -> 
     };
     let differing = wanted.iter().filter(differs);
     differing.map(|each| format!("the value of sequence {}.{}", each.schema, each.name)).collect()
+}
+
+/// What nobody can compare: a materialized view holds what its query gave then, and a restore asks it again.
+fn computed(archive: &Archive) -> Option<String> {
+    let is_view = |entry: &&Entry| entry.desc.as_deref() == Some(b"MATERIALIZED VIEW DATA");
+    let text = |bytes: &Option<Vec<u8>>| {
+        String::from_utf8_lossy(bytes.as_deref().unwrap_or_default()).into_owned()
+    };
+    let views = archive.entries.iter().filter(is_view);
+    let names: Vec<String> =
+        views.map(|entry| format!("{}.{}", text(&entry.namespace), text(&entry.tag))).collect();
+    (!names.is_empty()).then(|| {
+        let (all, first) = (names.len(), names[..names.len().min(VIEWS_MAX)].join(", "));
+        format!("the rows of {all} materialized views, which are computed anew: {first}")
+    })
 }
 
 /// What is not valid although the archive does not say that it was so: pg_dump leaves out invalid indexes, writes `NOT VALID`
