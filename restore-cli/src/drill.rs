@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod fixture;
 mod page;
-mod sentences;
+pub(crate) mod sentences;
+#[cfg_attr(not(test), expect(dead_code, reason = "the command that writes them comes next"))]
 pub(crate) mod signed;
+#[cfg_attr(not(test), expect(dead_code, reason = "the command that writes them comes next"))]
 mod terminal;

@@ -2,6 +2,7 @@
 
 mod cli;
 mod confirm;
+mod drill;
 mod extend;
 mod failure;
 mod fetch;

@@ -2,9 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-pub(super) use stonekeep_process::words::{
-    ago, between, count, exact, instant, some, span, time,
-};
+pub(super) use stonekeep_process::words::{ago, between, count, exact, instant, some, span, time};
 
 /// `18:00 CET`, or `Sun 22 Nov 00:30 CET` if the day is another one there; nothing where clocks show the same as UTC.
 pub(super) fn local(at: DateTime<Utc>, zone: Tz) -> Option<String> {

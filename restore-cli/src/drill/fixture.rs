@@ -106,8 +106,11 @@ pub(super) fn failed() -> DrillReport {
     report.compared[0].same = 60;
     report.recipients[1].proven_by = None;
     report.checks.push(check(HOSTILE[0], Some("answered with another value"), 40));
-    report.server =
-        DrillServer { scratch: false, address: Some("drill.internal:5432".to_owned()), ..report.server };
+    report.server = DrillServer {
+        scratch: false,
+        address: Some("drill.internal:5432".to_owned()),
+        ..report.server
+    };
     report.earlier = earlier(1);
     report
 }
@@ -177,7 +180,8 @@ fn phases() -> Vec<DrillPhase> {
 }
 
 fn tables() -> Vec<DrillTable> {
-    let names = ["bookings", "guests", "rooms", "payments", "audit_log", "invoices", "rates", "channels"];
+    let names =
+        ["bookings", "guests", "rooms", "payments", "audit_log", "invoices", "rates", "channels"];
     let of = |at: u64| {
         let name = names[usize::try_from(at).unwrap_or(0) % names.len()];
         let rows = 4_001 * (at % 7) * (at + 1);

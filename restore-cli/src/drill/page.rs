@@ -82,7 +82,9 @@ fn icon(standing: Standing) -> Markup {
     let path = match standing {
         Standing::Good => "M8 1a7 7 0 1 0 .01 0zM4.5 8.2l2.4 2.4 4.6-5",
         Standing::Slow => "M8 1.6L15 14.2H1zM8 6v4M8 11.6v.9",
-        Standing::Failed => "M5.1 1h5.8L15 5.1v5.8L10.9 15H5.1L1 10.9V5.1zM5.6 5.6l4.8 4.8M10.4 5.6l-4.8 4.8",
+        Standing::Failed => {
+            "M5.1 1h5.8L15 5.1v5.8L10.9 15H5.1L1 10.9V5.1zM5.6 5.6l4.8 4.8M10.4 5.6l-4.8 4.8"
+        }
     };
     html! { svg class="icon" viewBox="0 0 16 16" aria-hidden="true" { path d=(path) {} } }
 }
@@ -187,7 +189,9 @@ fn longest_gap(report: &DrillReport) -> String {
             "The longest time between two snapshots that are kept, of the last 30 days: {}.",
             took(gap)
         ),
-        None => "There are not two snapshots of the last 30 days to measure a time between.".to_owned(),
+        None => {
+            "There are not two snapshots of the last 30 days to measure a time between.".to_owned()
+        }
     }
 }
 

@@ -48,7 +48,9 @@ pub(super) fn headline(report: &DrillReport) -> String {
 pub(super) fn verdict(report: &DrillReport, count: fn(u64) -> String) -> String {
     let sums = Sums::of(&report.tables);
     let mut said = match report.verdict {
-        DrillVerdict::Fail => format!("{} found.", number_of(problems(report), "problem was", "problems were", count)),
+        DrillVerdict::Fail => {
+            format!("{} found.", number_of(problems(report), "problem was", "problems were", count))
+        }
         DrillVerdict::Pass if sums.compared == 0 => "There was no table to compare.".to_owned(),
         DrillVerdict::Pass => format!(
             "All {} in {} are what production held at the snapshot.",
@@ -67,7 +69,7 @@ pub(super) fn verdict(report: &DrillReport, count: fn(u64) -> String) -> String 
 }
 
 /// How many problems were found, those that are not named as well.
-pub(super) fn problems(report: &DrillReport) -> u64 {
+pub(crate) fn problems(report: &DrillReport) -> u64 {
     report.more_problems.saturating_add(report.problems.len() as u64)
 }
 
@@ -170,7 +172,9 @@ pub(super) fn against_target(report: &DrillReport) -> String {
         (Some(rto), Some(max)) if rto > max => {
             format!("{} longer than the {} it may take", took(rto - max), took(max))
         }
-        (Some(rto), Some(max)) => format!("{} % of the {} it may take", percent(rto, max), took(max)),
+        (Some(rto), Some(max)) => {
+            format!("{} % of the {} it may take", percent(rto, max), took(max))
+        }
     }
 }
 
@@ -181,7 +185,7 @@ pub(super) fn percent(part: u64, whole: u64) -> u64 {
 }
 
 /// `40 ms`, `7.4 s`, `42 s`, `12 min 34 s`, `3 h 05 min`.
-pub(super) fn took(ms: u64) -> String {
+pub(crate) fn took(ms: u64) -> String {
     let time = Duration::from_millis(ms);
     let secs = time.as_secs();
     match secs {
@@ -198,7 +202,7 @@ pub(super) fn rate(moved: u64, ms: u64) -> Option<String> {
 }
 
 /// `1 row`, `2 rows`, with the number as `count` writes it.
-pub(super) fn number_of(number: u64, one: &str, many: &str, count: fn(u64) -> String) -> String {
+pub(crate) fn number_of(number: u64, one: &str, many: &str, count: fn(u64) -> String) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 

@@ -21,9 +21,37 @@ const BASE: f64 = 158.0;
 const LINES_MAX: u64 = 4;
 /// What a line of the grid may stand for, in milliseconds: 1, 2 or 5 of what people count in.
 const STEPS: [u64; 31] = [
-    1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 60_000, 120_000,
-    300_000, 600_000, 1_200_000, 1_800_000, 3_600_000, 7_200_000, 10_800_000, 21_600_000, 43_200_000,
-    86_400_000, 172_800_000, 432_000_000, 864_000_000, 8_640_000_000,
+    1,
+    2,
+    5,
+    10,
+    20,
+    50,
+    100,
+    200,
+    500,
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    20_000,
+    30_000,
+    60_000,
+    120_000,
+    300_000,
+    600_000,
+    1_200_000,
+    1_800_000,
+    3_600_000,
+    7_200_000,
+    10_800_000,
+    21_600_000,
+    43_200_000,
+    86_400_000,
+    172_800_000,
+    432_000_000,
+    864_000_000,
+    8_640_000_000,
 ];
 
 /// One drill.
@@ -98,7 +126,8 @@ fn described(earlier: &[Point], this: Point) -> String {
     let failed = earlier.iter().filter(|point| point.verdict == DrillVerdict::Fail).count();
     let times = || earlier.iter().filter_map(|point| point.rto_ms);
     let number = u64::try_from(earlier.len()).unwrap_or(u64::MAX);
-    let mut said = format!("{} before, {failed} of which failed.", words::some(number, "drill", "drills"));
+    let mut said =
+        format!("{} before, {failed} of which failed.", words::some(number, "drill", "drills"));
     if let Some((least, most)) = times().min().zip(times().max()) {
         said.push_str(&format!(" Recovery took {} to {}.", took(least), took(most)));
     }
@@ -211,7 +240,8 @@ mod tests {
 
     #[test]
     fn nothing_is_drawn_outside_of_the_picture() {
-        let far = Point { at: DateTime::UNIX_EPOCH, verdict: DrillVerdict::Fail, rto_ms: Some(u64::MAX) };
+        let far =
+            Point { at: DateTime::UNIX_EPOCH, verdict: DrillVerdict::Fail, rto_ms: Some(u64::MAX) };
         let now = Point { at: Utc::now(), verdict: DrillVerdict::Pass, rto_ms: Some(0) };
         for (earlier, this, target) in [
             (vec![far, now], now, Some(1)),
@@ -222,7 +252,10 @@ mod tests {
             let scale = Scale::of(&earlier, this, target);
             for point in earlier.iter().chain([&this]) {
                 let (x, y) = (scale.x(point.at), scale.y(point.rto_ms.unwrap_or(0)));
-                assert!((LEFT..=RIGHT).contains(&x) && (TOP - 0.1..=BASE + 0.1).contains(&y), "{x} {y}");
+                assert!(
+                    (LEFT..=RIGHT).contains(&x) && (TOP - 0.1..=BASE + 0.1).contains(&y),
+                    "{x} {y}"
+                );
             }
             assert!(scale.lines <= LINES_MAX, "{}", scale.lines);
         }
@@ -231,7 +264,8 @@ mod tests {
     #[test]
     fn lines_stand_for_whole_times() {
         let lines = |ms| {
-            let point = Point { at: DateTime::UNIX_EPOCH, verdict: DrillVerdict::Pass, rto_ms: Some(ms) };
+            let point =
+                Point { at: DateTime::UNIX_EPOCH, verdict: DrillVerdict::Pass, rto_ms: Some(ms) };
             let scale = Scale::of(&[point], point, None);
             format!("{} × {}", scale.lines, mark(scale.step_ms))
         };

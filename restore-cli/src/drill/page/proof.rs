@@ -1,10 +1,7 @@
 //! Who signed the report, and how anybody can check that.
 
 use maud::{Markup, html};
-use stonekeep_format::{
-    drill::DrillReport,
-    signature::{Namespace, SignedDocument as _},
-};
+use stonekeep_format::{drill::DrillReport, signature::SignedDocument as _};
 
 use crate::drill::signed::file_name;
 
@@ -48,7 +45,6 @@ pub(super) fn of_document(json: &str) -> String {
 }
 
 fn ssh_keygen() -> String {
-    let namespace: &str = DrillReport::NAMESPACE.as_str();
-    debug_assert_eq!(namespace, Namespace::Report.as_str());
+    let namespace = DrillReport::NAMESPACE.as_str();
     format!("ssh-keygen -Y verify -f allowed_signers -I reporter -n {namespace}")
 }

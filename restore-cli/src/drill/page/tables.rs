@@ -64,7 +64,10 @@ fn said(sums: Sums, report: &DrillReport) -> String {
         0 => String::new(),
         number => format!(" {} not compared.", some(number, "table was", "tables were")),
     };
-    format!("{compared} compared row by row, {}: {differ}.{left_out}", some(sums.rows, "row", "rows"))
+    format!(
+        "{compared} compared row by row, {}: {differ}.{left_out}",
+        some(sums.rows, "row", "rows")
+    )
 }
 
 const fn caption(others: usize, is_whole: bool) -> &'static str {
