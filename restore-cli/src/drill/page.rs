@@ -116,6 +116,8 @@ fn head(report: &DrillReport) -> Markup {
 fn figures(report: &DrillReport) -> Markup {
     let proven = report.recipients.iter().filter(|each| each.proven_by.is_some()).count();
     let passed = report.checks.iter().filter(|check| check.passed).count();
+    let keys = part_of(proven, report.recipients.len());
+    let checks = part_of(passed, report.checks.len());
     html! {
         dl class="figures" {
             div {
@@ -124,18 +126,22 @@ fn figures(report: &DrillReport) -> Markup {
             }
             div {
                 dt { "Recovery point" }
-                dd { b { (took(report.rpo.newest_age_ms)) } "old was the newest snapshot" }
+                dd { b { (took(report.rpo.newest_age_ms)) } "the age of the newest snapshot" }
             }
             div {
                 dt { "Keys" }
-                dd { b { (proven) " of " (report.recipients.len()) } "shown to open it" }
+                dd { b { (keys) } "shown to open the snapshot" }
             }
             div {
                 dt { "Own checks" }
-                dd { b { (passed) " of " (report.checks.len()) } "answered as expected" }
+                dd { b { (checks) } @if report.checks.is_empty() { "none is configured" } @else { "answered as expected" } }
             }
         }
     }
+}
+
+fn part_of(part: usize, whole: usize) -> String {
+    if whole == 0 { "–".to_owned() } else { format!("{part} of {whole}") }
 }
 
 fn problems(report: &DrillReport) -> Markup {

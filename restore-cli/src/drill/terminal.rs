@@ -16,8 +16,8 @@ const WIDTH: usize = 80;
 const INDENT: usize = 12;
 /// Tables that have a line, besides those that are not as they were (10).
 const LARGEST: usize = 10;
-/// Characters of a table's name (34): so that its line fits.
-const NAME_MAX: usize = 34;
+/// Characters of a table's name (28): so that its line fits.
+const NAME_MAX: usize = 28;
 /// Earlier drills whose recovery time is named (5).
 const EARLIER: usize = 5;
 
@@ -164,9 +164,10 @@ const fn outcome(outcome: TableOutcome) -> &'static str {
 fn others(report: &DrillReport) -> Vec<String> {
     let mut lines = Vec::new();
     for kind in &report.compared {
-        let same = if kind.same == kind.wanted { "same" } else { "SAME ONLY" };
-        let (wanted, same) = (count(kind.wanted), format!("{same} {}", count(kind.same)));
-        lines.extend(wrapped("compared", INDENT, &format!("{} {}: {same}", wanted, kind.what)));
+        let only = if kind.same == kind.wanted { "" } else { "ONLY " };
+        let (same, wanted) = (count(kind.same), count(kind.wanted));
+        let said = format!("{only}{same} of {wanted} {} are as they were", kind.what);
+        lines.extend(wrapped("compared", INDENT, &said));
     }
     for each in &report.recipients {
         let proven = match &each.proven_by {

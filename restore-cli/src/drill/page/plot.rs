@@ -54,6 +54,9 @@ const STEPS: [u64; 31] = [
     8_640_000_000,
 ];
 
+/// From how many on (40) dots would touch, and are smaller.
+const MANY: usize = 40;
+
 /// One drill.
 #[derive(Debug, Clone, Copy)]
 struct Point {
@@ -183,7 +186,7 @@ fn marks(scale: &Scale, earlier: &[Point], this: Point) -> Markup {
     let (x, y) = (scale.x(this.at), scale.y(this.rto_ms.unwrap_or(0)));
     html! {
         path class="way" d=(line) {}
-        path class="passed" d=(dots) {}
+        path class=(if earlier.len() > MANY { "passed many" } else { "passed" }) d=(dots) {}
         path class="failed" d=(crosses) {}
         circle class="this" cx=(format!("{x:.1}")) cy=(format!("{y:.1}")) r="6" {}
     }
