@@ -190,7 +190,7 @@ pub(crate) fn took(ms: u64) -> String {
     let secs = time.as_secs();
     match secs {
         0 => format!("{ms} ms"),
-        60..3_600 if secs % 60 > 0 => format!("{} min {:02} s", secs / 60, secs % 60),
+        60..3_600 if !secs.is_multiple_of(60) => format!("{} min {:02} s", secs / 60, secs % 60),
         _ => words::span(time),
     }
 }

@@ -221,7 +221,7 @@ fn legend(earlier: &[Point], this: Point, target_ms: Option<u64>) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::drill::fixture::{earlier, passed};
+    use crate::drill::fixture::{earlier, noon, passed};
 
     fn drawn(number: u32) -> String {
         let mut report = passed();
@@ -245,7 +245,7 @@ mod tests {
     fn nothing_is_drawn_outside_of_the_picture() {
         let far =
             Point { at: DateTime::UNIX_EPOCH, verdict: DrillVerdict::Fail, rto_ms: Some(u64::MAX) };
-        let now = Point { at: Utc::now(), verdict: DrillVerdict::Pass, rto_ms: Some(0) };
+        let now = Point { at: noon(), verdict: DrillVerdict::Pass, rto_ms: Some(0) };
         for (earlier, this, target) in [
             (vec![far, now], now, Some(1)),
             (vec![now], now, None),
