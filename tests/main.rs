@@ -33,6 +33,7 @@ mod refusals;
 mod reuse;
 mod rotate;
 mod round_trip;
+mod scratch;
 mod secrets;
 mod servers_of_databases;
 mod service;

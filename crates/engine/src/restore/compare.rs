@@ -110,6 +110,7 @@ impl Comparison {
         self.objects(&mut comparer, &mut all).await?;
         all.notes.iter().for_each(|what| context.warn(what.clone()));
         all.not_checked.iter().for_each(|what| context.warn(what.clone()));
+        all.not_checked.extend(self.unread());
         Ok(all)
     }
 
@@ -171,7 +172,24 @@ impl Comparison {
         let found = comparer.objects().await?;
         let roles = comparer.roles(&roles(wanted)).await?;
         compare_objects(wanted, &Restored { found, roles, owners: self.owners }, all);
+        let before = self.catalog.database.collation_version.as_deref();
+        let now = comparer.collation_version().await?;
+        if let (Some(before), Some(now)) = (before, now.as_deref())
+            && before != now
+        {
+            let note = format!("the database's collation is of version {now}, and was of {before}");
+            all.notes.push(note);
+        }
         Ok(())
+    }
+
+    /// What a query makes is not among what was dumped, and may ask for the time.
+    fn unread(&self) -> Option<String> {
+        let entries = self.archive.entries.iter();
+        let views =
+            entries.filter(|entry| entry.desc.as_deref() == Some(b"MATERIALIZED VIEW DATA"));
+        let count = views.count();
+        (count > 0).then(|| format!("the rows of {count} materialized views, which were made anew"))
     }
 
     async fn large_objects(

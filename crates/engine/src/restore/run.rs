@@ -186,7 +186,7 @@ impl Run<'_> {
     }
 
     fn stage(&self, phase: Stage) -> Mark {
-        Mark { snapshot: self.catalog.id.clone(), phase }
+        Mark { snapshot: self.catalog.id.clone(), phase, drill: None }
     }
 
     async fn mark(&self, phase: Stage) -> Result<(), RestoreError> {
