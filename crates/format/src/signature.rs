@@ -21,6 +21,8 @@ const HASH: HashAlg = HashAlg::Sha512;
 const HASH_OF_KEYS: HashAlg = HashAlg::Sha256;
 /// The principal under which an owner key stands in `allowed_signers`.
 pub const OWNER_PRINCIPAL: &str = "owner";
+/// The principal under which a report key stands there.
+pub const REPORTER_PRINCIPAL: &str = "reporter";
 
 /// What a signature is good for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -245,16 +247,7 @@ impl Trust {
     /// # Errors
     /// [`SignatureError::Key`] with the line number if a line cannot be read, or if no line names the owner.
     pub fn from_allowed_signers(text: &str) -> Result<Self, SignatureError> {
-        let mut trust = Self::none();
-        for (index, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let allowed = allowed_line(line)
-                .map_err(|why| SignatureError::Key(format!("line {}: {why}", index + 1)))?;
-            trust.0.extend(allowed);
-        }
+        let trust = Self(allowed_lines(text, OWNER_PRINCIPAL)?);
         if trust.0.is_empty() {
             return Err(SignatureError::Key(format!(
                 "no line names the principal \"{OWNER_PRINCIPAL}\""
@@ -263,17 +256,45 @@ impl Trust {
         Ok(trust)
     }
 
+    /// Reads the report keys of the same file: the lines whose principals name [`REPORTER_PRINCIPAL`]. They may sign reports and
+    /// nothing else, whatever else their `namespaces` name; a line whose `namespaces` do not name `stonekeep-report` does not
+    /// count. Where there is none, no report is believed.
+    ///
+    /// # Errors
+    /// [`SignatureError::Key`] with the line number if such a line cannot be read.
+    pub fn of_reporters(text: &str) -> Result<Self, SignatureError> {
+        let report = Namespace::Report.as_str();
+        let mut allowed = allowed_lines(text, REPORTER_PRINCIPAL)?;
+        allowed.retain(|line| line.namespaces.as_ref().is_none_or(|set| set.contains(report)));
+        for line in &mut allowed {
+            line.namespaces = Some(BTreeSet::from([report.to_owned()]));
+        }
+        Ok(Self(allowed))
+    }
+
     /// Trusts the owner whose key has this fingerprint, as `ssh-keygen -l` and the recovery kit print it: `SHA256:…`. He may
     /// sign a genesis and nothing else.
     ///
     /// # Errors
     /// [`SignatureError::Key`] if the text is no such fingerprint.
     pub fn of_owner(fingerprint: &str) -> Result<Self, SignatureError> {
+        Self::of_fingerprint(fingerprint, Namespace::Genesis)
+    }
+
+    /// Trusts the report key of this fingerprint. It may sign reports and nothing else.
+    ///
+    /// # Errors
+    /// As [`Trust::of_owner`].
+    pub fn of_reporter(fingerprint: &str) -> Result<Self, SignatureError> {
+        Self::of_fingerprint(fingerprint, Namespace::Report)
+    }
+
+    fn of_fingerprint(fingerprint: &str, namespace: Namespace) -> Result<Self, SignatureError> {
         let parsed: Result<Fingerprint, _> = fingerprint.trim().parse();
         match parsed {
             Ok(fingerprint @ Fingerprint::Sha256(_)) => Ok(Self(vec![Allowed {
                 key: AllowedKey::Fingerprint(fingerprint),
-                namespaces: Some(BTreeSet::from([Namespace::Genesis.as_str().to_owned()])),
+                namespaces: Some(BTreeSet::from([namespace.as_str().to_owned()])),
                 valid_after: None,
                 valid_before: None,
             }])),
@@ -281,6 +302,12 @@ impl Trust {
                 "{fingerprint:?} is no fingerprint like SHA256:… (43 characters), as ssh-keygen -l prints it"
             ))),
         }
+    }
+
+    /// Whether nobody is trusted.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Adds a key (one line of OpenSSH text) that may sign in `namespaces` from `from` until `until`.
@@ -432,11 +459,22 @@ fn public_key(line: &str) -> Result<PublicKey, String> {
     PublicKey::from_openssh(line.trim()).map_err(|_| "not an OpenSSH public key".to_owned())
 }
 
+/// Reads the lines of an `allowed_signers` file that name `principal`.
+fn allowed_lines(text: &str, principal: &str) -> Result<Vec<Allowed>, SignatureError> {
+    let lines = text.lines().map(str::trim).enumerate();
+    let said = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let read = said.filter_map(|(index, line)| {
+        let failed = |why| SignatureError::Key(format!("line {}: {why}", index + 1));
+        allowed_line(line, principal).map_err(failed).transpose()
+    });
+    read.collect()
+}
+
 /// Reads one line of an `allowed_signers` file; `None` if it is about other principals.
-fn allowed_line(line: &str) -> Result<Option<Allowed>, String> {
+fn allowed_line(line: &str, principal: &str) -> Result<Option<Allowed>, String> {
     let (principals, rest) =
         line.split_once(char::is_whitespace).ok_or("no key behind the principals")?;
-    if !principals.trim_matches('"').split(',').any(|name| name == OWNER_PRINCIPAL) {
+    if !principals.trim_matches('"').split(',').any(|name| name == principal) {
         return Ok(None);
     }
     let mut allowed = Allowed {
@@ -666,6 +704,57 @@ mod tests {
             let error = Trust::from_allowed_signers(&bad).expect_err(&bad).to_string();
             assert!(error.contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn a_reporter_is_no_owner_and_an_owner_no_reporter() {
+        let key = signer().public_line().expect("a key");
+        let now = note().at;
+        let allows = |trust: &Trust, namespace| trust.allows_signer(&signer(), namespace, now);
+
+        let owner = format!("owner {key}\n");
+        assert!(Trust::of_reporters(&owner).expect("readable").is_empty());
+        let reporter = format!("reporter namespaces=\"stonekeep-report\" {key}\n");
+        let error = Trust::from_allowed_signers(&reporter).expect_err("no owner").to_string();
+        assert!(error.contains("no line names"), "{error}");
+
+        let all = "stonekeep-genesis,stonekeep-manifest,stonekeep-prove,stonekeep-report";
+        for line in [
+            reporter,
+            format!("reporter {key}"),
+            format!("{owner}alice,reporter namespaces=\"{all}\" {key}"),
+        ] {
+            let trust = Trust::of_reporters(&line).expect("readable");
+            assert!(allows(&trust, Namespace::Report), "{line}");
+            for other in
+                [Namespace::Genesis, Namespace::Manifest, Namespace::Attempt, Namespace::Prove]
+            {
+                assert!(!allows(&trust, other), "{other:?} by {line}");
+            }
+        }
+        let elsewhere = format!("reporter namespaces=\"stonekeep-prove\" {key}");
+        assert!(Trust::of_reporters(&elsewhere).expect("readable").is_empty());
+        assert!(Trust::of_reporters("").expect("readable").is_empty());
+        let bad = Trust::of_reporters(&format!("{owner}reporter ssh-ed25519 AAAA"));
+        assert!(bad.expect_err("no key").to_string().contains("line 2"));
+    }
+
+    #[test]
+    fn a_reporter_known_by_fingerprint_may_sign_reports_only() {
+        let now = note().at;
+        let fingerprint = signer().fingerprint();
+        let reporter = Trust::of_reporter(&fingerprint).expect("a trust");
+        let owner = Trust::of_owner(&fingerprint).expect("a trust");
+        for (namespace, by_owner, by_reporter) in [
+            (Namespace::Genesis, true, false),
+            (Namespace::Report, false, true),
+            (Namespace::Manifest, false, false),
+            (Namespace::Prove, false, false),
+        ] {
+            assert_eq!(owner.allows_signer(&signer(), namespace, now), by_owner);
+            assert_eq!(reporter.allows_signer(&signer(), namespace, now), by_reporter);
+        }
+        assert!(Trust::of_reporter("SHA256:short").is_err());
     }
 
     proptest! {
