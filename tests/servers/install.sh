@@ -26,6 +26,8 @@ want locales /usr/share/i18n/locales/de_DE
 want pgbouncer /usr/sbin/pgbouncer
 want patchelf /usr/bin/patchelf
 want chromium /usr/bin/chromium
+# pdftotext: what of a page gets onto paper.
+want poppler-utils /usr/bin/pdftotext
 want fonts-dejavu-core /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 # For the image of the Containerfile.
 want debootstrap /usr/sbin/debootstrap

@@ -31,6 +31,9 @@ use crate::{Context, events::Event};
 /// How many differences an error names; it tells how many there are.
 const DIFFERENCES_MAX: usize = 20;
 
+/// How many materialized views are named (10).
+const VIEWS_MAX: usize = 10;
+
 /// What is compared with what.
 #[derive(Debug, Clone)]
 pub(super) struct Comparison {
@@ -185,11 +188,18 @@ impl Comparison {
 
     /// What a query makes is not among what was dumped, and may ask for the time.
     fn unread(&self) -> Option<String> {
-        let entries = self.archive.entries.iter();
-        let views =
-            entries.filter(|entry| entry.desc.as_deref() == Some(b"MATERIALIZED VIEW DATA"));
-        let count = views.count();
-        (count > 0).then(|| format!("the rows of {count} materialized views, which were made anew"))
+        let is_view = |entry: &&Entry| entry.desc.as_deref() == Some(b"MATERIALIZED VIEW DATA");
+        let views: Vec<&Entry> = self.archive.entries.iter().filter(is_view).collect();
+        let text = |bytes: &Option<Vec<u8>>| Text(bytes.clone().unwrap_or_default()).to_string();
+        let name = |entry: &&Entry| format!("{}.{}", text(&entry.namespace), text(&entry.tag));
+        let named: Vec<String> = views.iter().take(VIEWS_MAX).map(name).collect();
+        (!views.is_empty()).then(|| {
+            let (count, more) = (views.len(), if views.len() > VIEWS_MAX { " …" } else { "" });
+            format!(
+                "the rows of {count} materialized views, which were made anew: {}{more}",
+                named.join(", ")
+            )
+        })
     }
 
     async fn large_objects(
