@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod belongings;
+mod browser;
 mod chain;
 mod cli;
 mod ddl;
@@ -31,6 +32,7 @@ mod poolers;
 mod prove;
 mod proxy;
 mod refusals;
+mod report;
 mod reuse;
 mod rotate;
 mod round_trip;

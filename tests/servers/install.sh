@@ -21,6 +21,8 @@ want gcc /usr/bin/cc
 want libc6-dev /usr/include/stdio.h
 want make /usr/bin/make
 want cmake /usr/bin/cmake
+# For a server that prints money otherwise.
+want locales /usr/share/i18n/locales/de_DE
 want pgbouncer /usr/sbin/pgbouncer
 want patchelf /usr/bin/patchelf
 want chromium /usr/bin/chromium
