@@ -276,6 +276,8 @@ fn a_server_with_other_settings_gives_the_same_verdict() {
     installation.backup();
     let genuine = newest(&installation);
     let contrary = contrary_server();
+    let printed = contrary.query("SELECT 1234.5::money, timestamptz '2026-02-03 04:05:06Z', 1.0::float8 / 3, decode('ff', 'hex')");
+    assert_eq!(printed.trim(), "1.234,50 €|03.02.2026 13:05:06 JST|0.33333|\\377");
     assert_passes(drill_on(&installation, &genuine, &contrary.url));
     let forged = forge(&installation, &genuine, |forgery, _| {
         replace(forgery.rows_of("public.printed"), "$1,234,567.89", "$1,234,567.88");
