@@ -51,8 +51,6 @@ const SAME: &[(&str, &str)] = &[
     ("dynamic_shared_memory_type", "mmap"),
     ("shared_memory_type", "mmap"),
     ("huge_pages", "off"),
-    // Its default where the limit of the stack is known, which it is not under every filter of system calls.
-    ("max_stack_depth", "2MB"),
     // The log takes no statement and no row.
     ("logging_collector", "off"),
     ("log_destination", "stderr"),
