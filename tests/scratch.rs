@@ -180,6 +180,18 @@ impl Running {
     }
 }
 
+/// A test that fails leaves no server.
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        let file = fs::read_to_string(self.host.join("data/postmaster.pid")).unwrap_or_default();
+        if let Some(postmaster) = file.lines().next() {
+            drop(run(Command::new("kill").args(["-QUIT", postmaster])));
+        }
+    }
+}
+
 fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let since = Instant::now();
     while !holds() {
@@ -295,6 +307,7 @@ fn a_setting_that_the_server_does_not_take_is_told_in_its_own_words() {
     let ground = Ground::new();
     let refused = ground.lines("work_mem=much", "refused ").concat();
     assert!(refused.contains("Config") && refused.contains("work_mem"), "{refused}");
+    assert!(!refused.contains("Success"), "initdb's words are no reason: {refused}");
     let refused = ground.lines("listen_addresses=*", "refused ").concat();
     assert!(refused.contains("listen_addresses"), "{refused}");
     assert_eq!(ground.left(), 0);

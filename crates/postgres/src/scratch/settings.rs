@@ -57,6 +57,7 @@ const SAME: &[(&str, &str)] = &[
     ("log_statement", "none"),
     ("log_min_error_statement", "panic"),
     ("log_error_verbosity", "terse"),
+    ("log_line_prefix", ""),
     ("log_timezone", "UTC"),
     ("timezone", "UTC"),
     ("cluster_name", "stonekeep_drill"),
