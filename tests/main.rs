@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod belongings;
+mod browser;
 mod chain;
 mod cli;
 mod ddl;
@@ -14,6 +15,7 @@ mod guard;
 mod harness;
 mod immutability;
 mod interrupted;
+mod kit;
 mod kubernetes;
 mod listener;
 mod lock_table;
@@ -30,6 +32,7 @@ mod poolers;
 mod prove;
 mod proxy;
 mod refusals;
+mod report;
 mod reuse;
 mod rotate;
 mod round_trip;
