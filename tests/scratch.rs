@@ -88,9 +88,19 @@ async fn cancel(options: &ScratchOptions) {
         cancelled += 1;
         let left = fs::read_dir(&options.dir).expect("listed").count();
         assert_eq!(left, 0, "after {after:?}");
+        wait_until("its programs end", || !is_at_work_in(&options.dir));
         after = 2 * after + Duration::from_millis(1);
     }
     println!("\ncancelled {cancelled}");
+}
+
+/// Whether a program was started for a cluster below a directory.
+fn is_at_work_in(dir: &Path) -> bool {
+    let words = dir.to_str().expect("UTF-8");
+    let processes = fs::read_dir("/proc").expect("listed").filter_map(Result::ok);
+    processes
+        .filter_map(|process| fs::read(process.path().join("cmdline")).ok())
+        .any(|line| String::from_utf8_lossy(&line).contains(words))
 }
 
 /// A directory for scratch clusters, and what is run in it.
