@@ -39,6 +39,46 @@ pub(crate) fn must(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// The same command as a user whom PostgreSQL's `initdb` takes, which root is not (and CI is root): as root the user
+/// `postgres`, who is given `dir` with all that is in it; as anybody else the command as it is. `dir` is its home and temporary
+/// directory. What the test itself writes into `dir` later is given at the next call.
+pub(crate) fn unprivileged(command: &Command, dir: &Path) -> Command {
+    let mut inner = vec![command.get_program().to_owned()];
+    let is_root = must(Command::new("id").arg("-u")).trim() == "0";
+    if is_root {
+        must(Command::new("chown").args(["-R", "postgres:postgres"]).arg(dir));
+        inner[0] = reachable(Path::new(&inner[0]), dir).into();
+        inner.splice(0..0, AS_POSTGRES.map(Into::into));
+    }
+    let mut other = Command::new(&inner[0]);
+    other.args(&inner[1..]).args(command.get_args());
+    other.current_dir(command.get_current_dir().unwrap_or(dir));
+    other.env("HOME", dir).env("TMPDIR", dir);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => other.env(name, value),
+            None => other.env_remove(name),
+        };
+    }
+    other
+}
+
+const AS_POSTGRES: [&str; 4] = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"];
+
+/// The program, or a copy of it in `dir` if the user `postgres` has no way to where it is.
+fn reachable(program: &Path, dir: &Path) -> PathBuf {
+    let mut test = Command::new(AS_POSTGRES[0]);
+    test.args(&AS_POSTGRES[1..]).args(["test", "-x"]).arg(program);
+    if !program.is_absolute() || run(&mut test).status.success() {
+        return program.to_owned();
+    }
+    let copy = dir.join(program.file_name().expect("a program"));
+    if !copy.exists() {
+        must(Command::new("cp").arg(program).arg(&copy));
+    }
+    copy
+}
+
 /// The script that starts and stops one kind of server.
 pub(crate) fn script(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("servers").join(name)
@@ -273,7 +313,8 @@ impl Installation {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).expect("mode");
     }
 
-    fn recipient(&self, identity: &str) -> String {
+    /// The public half of an identity.
+    pub(crate) fn recipient(&self, identity: &str) -> String {
         must(Command::new("age-keygen").arg("-y").arg(self.path(identity))).trim().to_owned()
     }
 

@@ -4,14 +4,28 @@ use std::{error::Error, io, path::PathBuf, process::ExitCode};
 
 use stonekeep_config::{ConfigError, url::UrlError};
 use stonekeep_engine::{
-    audit::AuditError, extend::ExtendError, fetch::FetchError, history::FindError, init::InitError,
-    list::ListError, policy::PolicyError, prove::ProveError, repository::RepositoryError,
-    restore::RestoreError, rotate::RotateError, verify::VerifyError, watch::WatchError,
+    audit::AuditError,
+    drill::{DrillError, DrillRecordError},
+    extend::ExtendError,
+    fetch::FetchError,
+    history::FindError,
+    init::InitError,
+    list::ListError,
+    policy::PolicyError,
+    prove::ProveError,
+    repository::RepositoryError,
+    restore::RestoreError,
+    rotate::RotateError,
+    verify::VerifyError,
+    watch::WatchError,
     witness::WitnessError,
 };
 use stonekeep_format::{ErrorKind, signature::SignatureError};
 use stonekeep_postgres::connect::ConnectError;
-use stonekeep_process::{failure, notify::NotifyError};
+use stonekeep_process::{
+    failure::{self, FailureReport},
+    notify::NotifyError,
+};
 use stonekeep_store::{DirectoryError, StoreError};
 
 use crate::drill::signed::ReportError;
@@ -82,6 +96,17 @@ pub(crate) enum Failure {
     /// The report key.
     #[error("cannot use the report key {}", path.display())]
     ReportKey { path: PathBuf, source: Box<SignatureError> },
+    /// `drill`.
+    #[error("cannot drill the snapshot")]
+    Drill(#[source] Box<DrillError>),
+    /// The record of a drill.
+    #[error("cannot put the record of the drill into the bucket")]
+    Record(#[source] Box<DrillRecordError>),
+    /// A record without a key to sign it.
+    #[error(
+        "a record in the bucket must be signed: give --report-key FILE, or report_key_file under [drill] in the configuration"
+    )]
+    NoReportKey,
     /// `--owner`.
     #[error("cannot use --owner")]
     Owner(#[source] Box<SignatureError>),
@@ -185,6 +210,8 @@ impl Failure {
             Self::Init(source) => source.kind(),
             Self::Rotate(source) => source.kind(),
             Self::Prove(source) => source.kind(),
+            Self::Drill(source) => source.kind(),
+            Self::Record(source) => source.kind(),
             Self::Policies(source) => source.kind(),
             Self::Target(source) => source.kind(),
             Self::Owner(_)
@@ -192,6 +219,7 @@ impl Failure {
             | Self::NobodyToBelieve
             | Self::ReportFile { .. }
             | Self::NoOwner
+            | Self::NoReportKey
             | Self::NoBucket
             | Self::TargetUrl(_)
             | Self::NoIdentity
@@ -222,6 +250,11 @@ impl Failure {
             | Self::Runtime(_)
             | Self::Memory(_) => ErrorKind::Unavailable,
         }
+    }
+
+    /// Describes the failure of one of several databases.
+    pub(crate) fn to_report(&self) -> FailureReport {
+        FailureReport::new(self, self.kind())
     }
 
     /// Ends the process's work: prints the failure and returns its exit code.

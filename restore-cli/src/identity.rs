@@ -12,9 +12,41 @@ use age::{
 };
 use secrecy::ExposeSecret as _;
 use stonekeep_config::{ConfigError, Environment, defaults, file};
-use stonekeep_format::codec::Identities;
+use stonekeep_engine::drill::ListedIdentity;
+use stonekeep_format::codec::{Identities, SharedIdentity};
 
 use crate::failure::Failure;
+
+/// Reads the identities in `files` one by one, each with the name of its file and whose it is. As [`load`] otherwise.
+pub(crate) fn listed(
+    files: &[PathBuf],
+    environment: &Environment,
+) -> Result<Vec<ListedIdentity>, Failure> {
+    if files.is_empty() {
+        return Err(Failure::NoIdentity);
+    }
+    let mut all = Vec::new();
+    for path in files {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let opened = open(path, environment)?;
+        let mut recipients = recipients(&opened).into_iter();
+        all.extend(identities(opened, path)?.into_iter().map(|identity| ListedIdentity {
+            file: name.clone(),
+            recipient: recipients.next(),
+            identity: SharedIdentity::new(identity),
+        }));
+    }
+    Ok(all)
+}
+
+/// Whose each identity of a file is, in its order; nobody's, if one of them is a plugin's, which does not tell.
+fn recipients(file: &IdentityFile<UiCallbacks>) -> Vec<String> {
+    let mut text = Vec::new();
+    match file.write_recipients_file(&mut text) {
+        Ok(()) => String::from_utf8_lossy(&text).lines().map(str::to_owned).collect(),
+        Err(_) => Vec::new(),
+    }
+}
 
 /// Reads the identities in `files`. One that is encrypted with a passphrase is opened now, so that a person is asked before
 /// the work begins; plugins (hardware keys) ask when they are first needed.
@@ -25,26 +57,32 @@ pub(crate) fn load(
     if files.is_empty() {
         return Err(Failure::NoIdentity);
     }
-    let mut identities: Vec<Box<dyn age::Identity + Send + Sync>> = Vec::new();
+    let mut all: Vec<Box<dyn age::Identity + Send + Sync>> = Vec::new();
     for path in files {
-        identities.extend(read(path, environment)?);
+        all.extend(identities(open(path, environment)?, path)?);
     }
-    Ok(identities.into())
+    Ok(all.into())
 }
 
-fn read(
-    path: &Path,
-    environment: &Environment,
-) -> Result<Vec<Box<dyn age::Identity + Send + Sync>>, Failure> {
+fn open(path: &Path, environment: &Environment) -> Result<IdentityFile<UiCallbacks>, Failure> {
     let bytes = zeroize::Zeroizing::new(read_bytes(path, environment)?);
-    let unusable = |source| Failure::Identity { path: path.to_owned(), source: Box::new(source) };
-    let file = match Decryptor::new(ArmoredReader::new(&bytes[..])) {
-        Ok(decryptor) => open_encrypted(decryptor, path)?,
-        Err(_) => IdentityFile::from_buffer(&bytes[..])
-            .map_err(|error| unusable(error.into()))?
-            .with_callbacks(UiCallbacks),
-    };
-    let identities = file.into_identities().map_err(unusable)?;
+    match Decryptor::new(ArmoredReader::new(&bytes[..])) {
+        Ok(decryptor) => open_encrypted(decryptor, path),
+        Err(_) => Ok(IdentityFile::from_buffer(&bytes[..])
+            .map_err(|error| unusable(path, error.into()))?
+            .with_callbacks(UiCallbacks)),
+    }
+}
+
+fn unusable(path: &Path, source: age::DecryptError) -> Failure {
+    Failure::Identity { path: path.to_owned(), source: Box::new(source) }
+}
+
+fn identities(
+    file: IdentityFile<UiCallbacks>,
+    path: &Path,
+) -> Result<Vec<Box<dyn age::Identity + Send + Sync>>, Failure> {
+    let identities = file.into_identities().map_err(|error| unusable(path, error))?;
     if identities.is_empty() {
         return Err(Failure::EmptyIdentity { path: path.to_owned() });
     }
@@ -58,8 +96,7 @@ fn open_encrypted(
     let sealed = || Failure::SealedIdentity { path: path.to_owned() };
     let encrypted = EncryptedIdentity::new(decryptor, UiCallbacks, None).ok_or_else(sealed)?;
     let name = path.display().to_string();
-    let failed = |source| Failure::Identity { path: path.to_owned(), source: Box::new(source) };
-    encrypted.decrypt(Some(&name)).map_err(failed)
+    encrypted.decrypt(Some(&name)).map_err(|error| unusable(path, error))
 }
 
 fn read_bytes(path: &Path, environment: &Environment) -> Result<Vec<u8>, Failure> {
@@ -113,6 +150,19 @@ mod tests {
             private(dir.path(), format!("# created\n{}\n\n{}\n", keys[0], keys[1]).as_bytes());
         let identities = load(&[path.clone(), path], &Environment::default()).expect("reads");
         assert_eq!(identities.len(), 4);
+    }
+
+    #[test]
+    fn each_identity_says_whose_it_is_and_in_which_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let keys = [(); 2].map(|()| age::x25519::Identity::generate());
+        let text: String =
+            keys.iter().map(|key| format!("{}\n", key.to_string().expose_secret())).collect();
+        let path = private(dir.path(), text.as_bytes());
+        let listed = listed(&[path], &Environment::default()).expect("reads");
+        let found: Vec<_> = listed.into_iter().map(|each| (each.file, each.recipient)).collect();
+        let wanted = keys.map(|key| ("identity".to_owned(), Some(key.to_public().to_string())));
+        assert_eq!(found, wanted);
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         Command::Verify { snapshot, read_data } => verify::run(&session, snapshot, *read_data),
         Command::Restore(args) => restore::run(&session, args),
         Command::Fetch(args) => fetch::run(&session, args),
-        Command::Drill(_) => Err(Failure::Stopped),
+        Command::Drill(args) => drill::run(&session, args),
         Command::VerifyReport(args) => verify_report::run(&session, args),
         Command::RecoveryKit(args) => kit::run(&session, args),
         Command::Watch(args) => watch::run(&session, args),

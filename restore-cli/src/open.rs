@@ -2,7 +2,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use stonekeep_config::{Access, Environment, ReaderConfig, RepositoryConfig, reader::Whereabouts};
+use secrecy::ExposeSecret as _;
+use stonekeep_config::{
+    Access, Environment, ReaderConfig, RepositoryConfig, file, reader::Whereabouts,
+};
 use stonekeep_engine::{
     Context,
     context::SystemClock,
@@ -12,9 +15,11 @@ use stonekeep_engine::{
     stores::Stores,
     witness::Witness,
 };
-use stonekeep_format::signature::Trust;
+use stonekeep_format::signature::{Signer, Trust};
 use stonekeep_process::{options, signals};
-use stonekeep_store::{DirectoryStore, ProbeStore, ReadStore, S3Options, S3Probe, S3Store};
+use stonekeep_store::{
+    AppendStore, DirectoryStore, ProbeStore, ReadStore, S3Options, S3Probe, S3Store,
+};
 
 use crate::{
     cli::BareArgs,
@@ -65,6 +70,28 @@ impl Session<'_> {
                 path: config.allowed_signers_file.clone(),
                 source: Box::new(source),
             }
+        })
+    }
+
+    /// Returns whose reports of drills are believed: those whom `allowed_signers` names so, if it is there.
+    pub(crate) fn reporters(&self, config: &ReaderConfig) -> Result<Trust, Failure> {
+        if config.allowed_signers_file.as_os_str().is_empty() {
+            return Ok(Trust::none());
+        }
+        let text = config.allowed_signers(self.environment)?;
+        Trust::of_reporters(&text).map_err(|source| Failure::AllowedSigners {
+            path: config.allowed_signers_file.clone(),
+            source: Box::new(source),
+        })
+    }
+
+    /// Reads the key that signs reports.
+    pub(crate) fn report_key(&self, path: &Path) -> Result<Signer, Failure> {
+        let secret = file::read_key(path, self.environment)?;
+        let signer = Signer::from_openssh(secret.expose_secret());
+        signer.map_err(|source| Failure::ReportKey {
+            path: path.to_owned(),
+            source: Box::new(source),
         })
     }
 
@@ -153,6 +180,19 @@ impl Session<'_> {
         let repository = Repository::open(buckets.stores(), &owner, context).await;
         let repository = repository.map_err(|source| Failure::Repository(Box::new(source)))?;
         Ok((repository, buckets))
+    }
+
+    /// Opens the bucket to add records of drills, with a credential that may put them.
+    pub(crate) async fn open_to_record(
+        &self,
+        config: &ReaderConfig,
+        credentials: Option<&Path>,
+    ) -> Result<Arc<dyn AppendStore>, Failure> {
+        let Whereabouts::Bucket(repository) = config.repository(self.repository)? else {
+            return Err(Failure::NotOfACopy("drill --record"));
+        };
+        let access = repository.access(credentials, self.environment)?;
+        Ok(Arc::new(open_store(repository, options::s3(repository, &access)).await?))
     }
 
     /// Opens the buckets that the configuration names. The command line names one; those of its tiers, if buckets name the

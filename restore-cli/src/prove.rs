@@ -2,13 +2,12 @@
 
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc, time::Duration};
 
-use secrecy::ExposeSecret;
-use stonekeep_config::{Access, RepositoryConfig, file, reader::Whereabouts};
+use stonekeep_config::{Access, RepositoryConfig, reader::Whereabouts};
 use stonekeep_engine::{
     prove::{ProvePlan, ProveReport, lock, put_lock_proof},
     repository::{Repository, RepositoryError},
 };
-use stonekeep_format::{genesis::LockBy, signature::Signer};
+use stonekeep_format::genesis::LockBy;
 use stonekeep_process::{options, output, probes};
 use stonekeep_store::{ProbeStore, S3Options};
 
@@ -24,15 +23,7 @@ pub(crate) fn run(session: &Session<'_>, args: &ProveArgs) -> Result<ExitCode, F
     let Whereabouts::Bucket(repository) = config.repository(session.repository)? else {
         return Err(Failure::NoBucket);
     };
-    let report_key = args.report_key.as_deref().map(|path| {
-        let secret = file::read_key(path, session.environment)?;
-        let signer = Signer::from_openssh(secret.expose_secret());
-        signer.map_err(|source| Failure::ReportKey {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })
-    });
-    let report_key = report_key.transpose()?;
+    let report_key = args.report_key.as_deref().map(|path| session.report_key(path)).transpose()?;
     let access = repository.access(args.credentials_file.as_deref(), session.environment)?;
     let report = session.block_on(async |context, _| {
         // A bucket can be tried before there is a repository in it.

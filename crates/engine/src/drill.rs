@@ -12,6 +12,7 @@ mod checks;
 mod choose;
 mod figures;
 mod recipients;
+mod record;
 mod scene;
 mod timeline;
 
@@ -38,6 +39,7 @@ pub use self::{
     checks::Check,
     choose::{Chosen, choose},
     recipients::ListedIdentity,
+    record::{DrillRecordError, DrillRecords, put_record, records},
     scene::Scene,
 };
 use self::{scene::Stage, timeline::Timeline};
@@ -46,7 +48,7 @@ use crate::{
     events::{Event, Phase},
     history::{FindError, Snapshot},
     repository::Repository,
-    restore::{Confirm, RestoreError, RestorePlan, rehearse},
+    restore::{Confirm, Rehearsed, RestoreError, RestorePlan, rehearse},
     segments::{SegmentError, load_inventory},
     verify::{VerifyError, verify},
 };
@@ -177,6 +179,19 @@ struct Found {
 }
 
 impl Found {
+    /// Takes in what a restore and its comparison came to.
+    fn take(&mut self, rehearsed: &mut Rehearsed) {
+        let outcome = std::mem::take(&mut rehearsed.outcome);
+        self.problems.extend(outcome.differences);
+        self.tables = outcome.tables;
+        self.compared = outcome.compared;
+        self.not_checked.extend(outcome.not_checked);
+        self.notes.extend(outcome.notes);
+        self.notes.append(&mut rehearsed.warnings);
+        self.server_version = Some(rehearsed.server_version.clone());
+        self.is_restored = true;
+    }
+
     fn problem(&mut self, what: String) {
         self.problems.push(what);
     }
@@ -207,7 +222,12 @@ pub async fn drill(
     rehearsal.stage(confirm, &mut found, &watched).await?;
     let mut report = Report { repository, chosen, newest, plan, id, begun_at }.of(found, &timeline);
     report.written_at = server_time(repository).await?;
-    let message = format!("drilled {} of {}: {}", snapshot.manifest.id, report.label, report.verdict.as_str());
+    let message = format!(
+        "drilled {} of {}: {}",
+        snapshot.manifest.id,
+        report.label,
+        report.verdict.as_str()
+    );
     context.tell(Event::Done { message });
     Ok(report)
 }
@@ -288,7 +308,7 @@ impl Rehearsal<'_> {
         context: &Context,
     ) -> Result<(), DrillError> {
         let confirm = stage.confirm(confirm);
-        let target = match self.restore(stage, false, confirm, found, context).await {
+        let rehearsed = match self.restore(stage, false, confirm, found, context).await {
             // On a server that is somebody's, no role is made.
             Err(RestoreError::Lacking { lacks }) if stage.is_given() => {
                 let why = lacks.join(". ");
@@ -297,13 +317,16 @@ impl Rehearsal<'_> {
             }
             restored => restored,
         };
-        if let Err(error) = target {
-            return fail(error, found);
-        }
+        // Held until the last question is answered.
+        let rehearsed = match rehearsed {
+            Ok(rehearsed) => rehearsed,
+            Err(error) => return fail(error, found),
+        };
         phase(context, Phase::Checking);
         let label = &self.snapshot.manifest.label;
         let database = stage.database(self.id);
         found.checks = checks::ask_all(&database, &self.plan.checks, label, found, context).await?;
+        drop(rehearsed);
         Ok(())
     }
 
@@ -314,7 +337,7 @@ impl Rehearsal<'_> {
         confirm: &dyn Confirm,
         found: &mut Found,
         context: &Context,
-    ) -> Result<(), RestoreError> {
+    ) -> Result<Rehearsed, RestoreError> {
         let plan = RestorePlan {
             target: stage.database(self.id),
             tools: self.plan.tools.clone(),
@@ -328,19 +351,12 @@ impl Rehearsal<'_> {
             work_dir: self.plan.work_dir.clone(),
             drill: Some(self.id.clone()),
         };
-        let identities = SharedIdentity::list(self.plan.identities.iter().map(|each| &each.identity));
-        let rehearsed =
+        let identities =
+            SharedIdentity::list(self.plan.identities.iter().map(|each| &each.identity));
+        let mut rehearsed =
             rehearse(self.repository, self.snapshot, identities, &plan, confirm, context).await?;
-        let outcome = rehearsed.outcome;
-        found.problems.extend(outcome.differences);
-        found.tables = outcome.tables;
-        found.compared = outcome.compared;
-        found.not_checked.extend(outcome.not_checked);
-        found.notes.extend(outcome.notes);
-        found.notes.extend(rehearsed.warnings);
-        found.server_version = Some(rehearsed.server_version);
-        found.is_restored = true;
-        Ok(())
+        found.take(&mut rehearsed);
+        Ok(rehearsed)
     }
 }
 
@@ -386,7 +402,8 @@ impl Report<'_> {
     fn of(self, mut found: Found, timeline: &Timeline) -> DrillReport {
         let phases = timeline.end();
         let manifest = &self.chosen.snapshot.manifest;
-        let restore_ms = phases.iter().filter(|phase| phase.is_restore).map(|phase| phase.duration_ms);
+        let restore_ms =
+            phases.iter().filter(|phase| phase.is_restore).map(|phase| phase.duration_ms);
         let rto_ms = found.is_restored.then(|| restore_ms.sum());
         let is_same = |each: &&Snapshot| each.manifest.label == manifest.label;
         let newest = self.newest.iter().find(is_same).map_or(manifest, |each| &each.manifest);

@@ -10,7 +10,7 @@ pub mod backup;
 mod budget;
 pub mod check;
 pub mod context;
-// pub mod drill;
+pub mod drill;
 pub mod events;
 pub mod extend;
 pub mod fetch;

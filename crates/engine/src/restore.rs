@@ -10,6 +10,7 @@ mod compare;
 mod content;
 mod error;
 mod guard;
+mod objects;
 mod plan;
 mod reorder;
 mod run;
@@ -29,7 +30,9 @@ use stonekeep_postgres::{
     compare::archive_sequences,
     connect::ConnectOptions,
     load::{PassOptions, Pins, Selection, partition_roots},
-    target::{DatabaseState, Missing, TargetInfo, inspect, knows_locale, missing_for, not_ready},
+    target::{
+        DatabaseState, Held, Missing, TargetInfo, inspect, knows_locale, missing_for, not_ready,
+    },
     tools::ToolDirs,
 };
 
@@ -145,6 +148,8 @@ pub(crate) struct Rehearsed {
     pub(crate) warnings: Vec<String>,
     /// `server_version` of the target.
     pub(crate) server_version: String,
+    /// While it lives, no other drill takes the database for a leftover.
+    pub(crate) _held: Option<Held>,
 }
 
 /// Restores as [`restore`] does, for the drill that `plan` names: what differs is no error, and the database keeps its mark.
@@ -284,6 +289,7 @@ async fn prepare<'a>(
         warnings,
         reached: Reached::Nothing,
         tables_kept: 0,
+        held: None,
     })
 }
 

@@ -247,12 +247,24 @@ impl ConnectOptions {
         format!("{}:{}", self.host, self.port)
     }
 
+    /// The superuser of a cluster whose socket is in `dir`, in the database `postgres`.
+    pub(crate) fn by_socket(dir: &str) -> Self {
+        let name = "postgres".to_owned();
+        Self {
+            host: dir.to_owned(),
+            port: 5432,
+            user: name.clone(),
+            database: name,
+            password: None,
+            tls: TlsOptions { mode: TlsMode::Disable, ..TlsOptions::default() },
+        }
+    }
+
     /// Gives a child process the environment from which libpq makes the same connection. It holds the password, which so
     /// never is in an argument, and of our own environment only what is in `HANDED_ON`: neither a variable of libpq that leads
     /// elsewhere nor a secret that is none of the child's business.
     pub fn set_child_env(&self, child: &mut tokio::process::Command) {
-        let is_handed_on = |name: &OsString| HANDED_ON.iter().any(|known| name == *known);
-        child.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_handed_on(name)));
+        clear_child_env(child);
         let mode = match self.tls.mode {
             TlsMode::Disable => "disable",
             TlsMode::Require if self.tls.authorities.is_some() => "verify-ca",
@@ -339,6 +351,12 @@ impl ConnectOptions {
             ConnectError::Refused { address, source }
         }
     }
+}
+
+/// Leaves a child process nothing of our environment but what is in `HANDED_ON`.
+pub(crate) fn clear_child_env(child: &mut tokio::process::Command) {
+    let is_handed_on = |name: &OsString| HANDED_ON.iter().any(|known| name == *known);
+    child.env_clear().envs(std::env::vars_os().filter(|(name, _)| is_handed_on(name)));
 }
 
 /// A connection and the task that drives it; both end when it is dropped.

@@ -2,8 +2,10 @@
 //!
 //! In the flow of a restore it comes first and last: [`inspect`] and [`missing_for`] say whether the restore can work before
 //! anything is changed, [`create_database`] makes the database under our mark, [`rename_database`] and
-//! [`apply_database_properties`] end it. Nothing here drops or empties anything, and no statement here touches a row.
+//! [`apply_database_properties`] end it. Nothing of a restore here drops or empties anything, and no statement here touches a row.
+//! What a drill made is dropped again by [`drop_drill_database`], and by nothing else.
 
+mod drill;
 mod mark;
 mod needs;
 mod ready;
@@ -12,6 +14,7 @@ mod roles;
 use stonekeep_format::{ErrorKind, archive::Archive, catalog::DatabaseProperties};
 use tokio_postgres::Row;
 
+pub use drill::{Held, drill_name, drop_drill_database, hold_database, sweep_drill_databases};
 pub use mark::{Mark, NAME_BYTES_MAX, NoMark, Phase, restoring_name};
 pub use needs::Needs;
 pub use ready::not_ready;
@@ -56,6 +59,14 @@ pub enum TargetError {
         /// The name.
         name: String,
     },
+    /// It has the name of a drill's database and not its comment: nothing but a drill's own database is dropped.
+    #[error(
+        "database {name:?} does not bear the mark of the drill that its name says: it was not dropped"
+    )]
+    NotTheDrills {
+        /// The name.
+        name: String,
+    },
 }
 
 impl TargetError {
@@ -67,6 +78,7 @@ impl TargetError {
             Self::Refused { refusal, .. } => refusal.kind(),
             Self::NoWayIn { .. } => ErrorKind::Config,
             Self::NameTooLong { .. } => ErrorKind::Usage,
+            Self::NotTheDrills { .. } => ErrorKind::Conflict,
         }
     }
 

@@ -42,10 +42,15 @@ impl ToolDirs {
     /// # Errors
     /// [`ToolError`].
     pub fn find(&self, tool: &str, major: u32) -> Result<PathBuf, ToolError> {
-        let pattern = self.pattern.as_deref().unwrap_or(DEFAULT_PATTERN);
+        let pattern = self.pattern();
         let in_major =
             |major: u32| Path::new(&pattern.replace("%v", &major.to_string())).join(tool);
         let missing = || ToolError { tool: tool.to_owned(), major, looked_in: pattern.to_owned() };
         (major..=MAJOR_MAX.max(major)).map(in_major).find(|path| path.is_file()).ok_or_else(missing)
+    }
+
+    /// Returns the pattern that is looked in.
+    pub(crate) fn pattern(&self) -> &str {
+        self.pattern.as_deref().unwrap_or(DEFAULT_PATTERN)
     }
 }

@@ -246,7 +246,7 @@ async fn only_a_marked_database_is_emptied() {
     let error = loader.empty(&table).await.expect_err("no mark");
     assert!(matches!(error, LoadError::NotOurs { .. }), "{error}");
     assert_eq!(scratch.count("t").await, 1);
-    let mark = Mark { snapshot: scratch.snapshot(), phase: Phase::Rows };
+    let mark = Mark { snapshot: scratch.snapshot(), phase: Phase::Rows, drill: None };
     target::mark_database(&scratch.source, &scratch.source.database, &mark).await.expect("a mark");
     loader.empty(&table).await.expect("emptied");
     assert_eq!(scratch.count("t").await, 0);
@@ -318,7 +318,7 @@ async fn database_is_absent_then_empty_then_occupied() {
         target::database_state(&scratch.source).await.expect("a state"),
         DatabaseState::Empty { mark: None }
     );
-    let mark = Mark { snapshot: scratch.snapshot(), phase: Phase::Schema };
+    let mark = Mark { snapshot: scratch.snapshot(), phase: Phase::Schema, drill: None };
     target::mark_database(&scratch.source, &scratch.source.database, &mark).await.expect("a mark");
     let empty = DatabaseState::Empty { mark: Some(mark.clone()) };
     assert_eq!(target::database_state(&scratch.source).await.expect("a state"), empty);
@@ -333,7 +333,7 @@ async fn database_is_absent_then_empty_then_occupied() {
 #[tokio::test]
 async fn database_that_exists_is_never_created_or_renamed_over() {
     let scratch = Scratch::new("conflict").await;
-    let mark = Mark { snapshot: scratch.snapshot(), phase: Phase::Schema };
+    let mark = Mark { snapshot: scratch.snapshot(), phase: Phase::Schema, drill: None };
     let (name, like) = (&scratch.source.database, DatabaseProperties::default());
     let error =
         target::create_database(&scratch.source, name, &like, &mark).await.expect_err("it exists");

@@ -65,7 +65,8 @@ fn why(answer: &Answer) -> Option<String> {
         Answer::AsExpected => None,
         Answer::Other => Some("the answer is not the expected one".to_owned()),
         Answer::NotOne { rows, columns } => {
-            let rows = if *rows > 1 { "more than one row".to_owned() } else { format!("{rows} rows") };
+            let rows =
+                if *rows > 1 { "more than one row".to_owned() } else { format!("{rows} rows") };
             Some(format!("it answered with {rows} of {columns} columns, and not with one of one"))
         }
         Answer::Refused(refusal) => Some(refusal.to_string()),

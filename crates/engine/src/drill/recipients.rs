@@ -32,7 +32,8 @@ pub(super) async fn prove(
     identities: &[ListedIdentity],
     found: &mut Found,
 ) -> Result<Vec<DrillRecipient>, DrillError> {
-    let named = |recipient: &String| DrillRecipient { recipient: recipient.clone(), proven_by: None };
+    let named =
+        |recipient: &String| DrillRecipient { recipient: recipient.clone(), proven_by: None };
     let mut all: Vec<DrillRecipient> = repository.genesis.recipients.iter().map(named).collect();
     let smallest = inventory.segments.iter().min_by_key(|segment| segment.bytes);
     let Some(segment) = smallest else { return Ok(all) };

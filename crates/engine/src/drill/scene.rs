@@ -74,7 +74,11 @@ impl Stage {
         match &plan.scene {
             Scene::Scratch { dir, settings } => {
                 for swept in sweep(dir).await? {
-                    context.warn(swept.to_string());
+                    let (path, with) = (
+                        swept.path.display(),
+                        if swept.server_ran { ", and its server" } else { "" },
+                    );
+                    context.warn(format!("{path}, which a killed drill left{with}, is removed"));
                 }
                 check_room(dir, snapshot)?;
                 let options = ScratchOptions {
@@ -87,8 +91,11 @@ impl Stage {
                 Ok(Self::Scratch(Box::new(Scratch::start(&options).await?)))
             }
             Scene::Server(server) => {
-                for name in sweep_drill_databases(server, drill).await.map_err(DrillError::Server)? {
-                    context.warn(format!("database {name:?}, which a killed drill left, is dropped"));
+                for name in
+                    sweep_drill_databases(server, drill).await.map_err(DrillError::Server)?
+                {
+                    context
+                        .warn(format!("database {name:?}, which a killed drill left, is dropped"));
                 }
                 Ok(Self::Given(server.clone()))
             }
@@ -149,8 +156,7 @@ fn major(snapshot: &Snapshot) -> u32 {
 }
 
 fn check_room(dir: &std::path::Path, snapshot: &Snapshot) -> Result<(), DrillError> {
-    let room =
-        room(dir).map_err(|source| DrillError::Room { dir: dir.to_owned(), source })?;
+    let room = room(dir).map_err(|source| DrillError::Room { dir: dir.to_owned(), source })?;
     let of_data = snapshot.manifest.totals.plain_bytes.saturating_mul(ROOM_PERCENT) / 100;
     let needed = of_data.saturating_add(ROOM_BESIDE_BYTES);
     if room.disk_bytes < needed {

@@ -128,7 +128,9 @@ mod tests {
         let told: Vec<_> = timeline
             .end()
             .into_iter()
-            .map(|each| (each.name, each.begun_ms, each.duration_ms, each.bytes, each.rows, each.is_restore))
+            .map(|each| {
+                (each.name, each.begun_ms, each.duration_ms, each.bytes, each.rows, each.is_restore)
+            })
             .collect();
         let wanted = [
             ("verifying", 5, 2, 0, 0, false),

@@ -253,16 +253,17 @@ async fn beside(
     }
 }
 
-/// Whether a database that exists can be loaded into without a person, and if so, whether its schema is there already.
+/// Whether a database that exists can be loaded into without a person, and if so, whether its schema is there already. Never
+/// that of a drill, which drops it.
 fn continues(state: &DatabaseState, snapshot: &SnapshotId) -> Option<bool> {
+    let is_ours = |mark: &Mark| mark.snapshot == *snapshot && mark.drill.is_none();
     match state {
         DatabaseState::Absent => None,
-        DatabaseState::Empty { mark } => mark
-            .as_ref()
-            .is_none_or(|mark| mark.snapshot == *snapshot)
-            .then(|| is_at_rows(mark.as_ref())),
+        DatabaseState::Empty { mark } => {
+            mark.as_ref().is_none_or(is_ours).then(|| is_at_rows(mark.as_ref()))
+        }
         DatabaseState::Occupied { mark, .. } => {
-            let ours = mark.as_ref().is_some_and(|mark| mark.snapshot == *snapshot);
+            let ours = mark.as_ref().is_some_and(is_ours);
             (ours && is_at_rows(mark.as_ref())).then_some(true)
         }
     }
@@ -281,7 +282,7 @@ mod tests {
     }
 
     fn occupied(phase: Option<Phase>) -> DatabaseState {
-        let mark = phase.map(|phase| Mark { snapshot: snapshot(), phase });
+        let mark = phase.map(|phase| Mark { snapshot: snapshot(), phase, drill: None });
         DatabaseState::Occupied { relations: 3, rows_estimate: 10, others: 0, mark }
     }
 
@@ -307,8 +308,23 @@ mod tests {
     fn an_empty_database_is_used_unless_another_restore_marked_it() {
         assert_eq!(continues(&DatabaseState::Empty { mark: None }, &snapshot()), Some(false));
         let other = "01BRZ3NDEKTSV4RRFFQ69G5FAV".parse().expect("a ULID");
-        let mark = Some(Mark { snapshot: other, phase: Phase::Schema });
+        let mark = Some(Mark { snapshot: other, phase: Phase::Schema, drill: None });
         assert_eq!(continues(&DatabaseState::Empty { mark }, &snapshot()), None);
+    }
+
+    #[test]
+    fn a_drills_database_is_never_continued_nor_used() {
+        let drill = Some("01BRZ3NDEKTSV4RRFFQ69G5FAV".parse().expect("a ULID"));
+        let mark = Some(Mark { snapshot: snapshot(), phase: Phase::Rows, drill });
+        let target = ConnectOptions::parse("postgres://me@localhost/shop").expect("a target");
+        for state in [
+            DatabaseState::Empty { mark: mark.clone() },
+            DatabaseState::Occupied { relations: 3, rows_estimate: 10, others: 0, mark },
+        ] {
+            assert_eq!(continues(&state, &snapshot()), None, "{state:?}");
+            let decided = within(&state, &target, &snapshot());
+            assert!(matches!(decided, Err(RestoreError::Leftover { .. })), "{state:?}");
+        }
     }
 
     #[test]

@@ -14,8 +14,8 @@ use stonekeep_postgres::{
     load::{ArchiveDir, Loader, Pass, PassOptions, Pins, analyze, run_pass},
     properties::PropertyOptions,
     target::{
-        Mark, Phase as Stage, TargetInfo, apply_database_properties, create_database, create_roles,
-        mark_database, rename_database,
+        Held, Mark, Phase as Stage, TargetInfo, apply_database_properties, create_database,
+        create_roles, hold_database, mark_database, rename_database,
     },
 };
 
@@ -53,6 +53,8 @@ pub(super) struct Run<'a> {
     pub(super) warnings: Vec<String>,
     pub(super) reached: Reached,
     pub(super) tables_kept: u64,
+    /// Of a drill: what keeps others from removing its database as a leftover.
+    pub(super) held: Option<Held>,
 }
 
 /// How far a restore has come: what can be done after a failure hangs on it.
@@ -162,6 +164,9 @@ impl Run<'_> {
             )
             .await?;
             self.reached = Reached::Schema;
+            if self.plan.drill.is_some() {
+                self.held = Some(hold_database(&self.target).await?);
+            }
         } else {
             self.reached = Reached::Schema;
             mark_database(&self.plan.target, &self.destination.loading, &mark).await?;
@@ -186,7 +191,7 @@ impl Run<'_> {
     }
 
     fn stage(&self, phase: Stage) -> Mark {
-        Mark { snapshot: self.catalog.id.clone(), phase }
+        Mark { snapshot: self.catalog.id.clone(), phase, drill: self.plan.drill.clone() }
     }
 
     async fn mark(&self, phase: Stage) -> Result<(), RestoreError> {
@@ -275,6 +280,8 @@ impl Run<'_> {
             pins: self.options.pins.clone(),
             jobs: self.options.jobs,
             alone: self.destination.alone,
+            whole: self.plan.selection.is_all(),
+            owners: !self.plan.no_owner,
         }
     }
 
@@ -325,7 +332,12 @@ impl Run<'_> {
     }
 
     pub(super) fn rehearsed(self, outcome: CompareOutcome) -> Rehearsed {
-        Rehearsed { outcome, warnings: self.warnings, server_version: self.info.server_version }
+        Rehearsed {
+            outcome,
+            warnings: self.warnings,
+            server_version: self.info.server_version,
+            _held: self.held,
+        }
     }
 
     pub(super) fn unfinished(self, error: RestoreError) -> RestoreError {

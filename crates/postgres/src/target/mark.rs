@@ -1,4 +1,4 @@
-//! The comment by which a database says that it is being restored, and how far that has come.
+//! The comment by which a database says that it is being restored or drilled with, and how far that has come.
 
 use std::{fmt, str::FromStr};
 
@@ -25,21 +25,29 @@ impl Phase {
     }
 }
 
-/// A database's comment while it is being restored: `stonekeep restore <snapshot id> <phase>`. Only a database that bears
-/// one may be written to by a re-run.
+/// A database's comment while it is being restored: `stonekeep restore <snapshot id> <phase>`, of a drill
+/// `stonekeep drill <drill id> <snapshot id> <phase>`. Only a database that bears one may be written to by a re-run, and only one
+/// that bears a drill's is ever dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     /// The snapshot.
     pub snapshot: SnapshotId,
     /// How far it has come.
     pub phase: Phase,
+    /// The drill that made the database and drops it again; none: a person restores, and nobody else touches it.
+    pub drill: Option<SnapshotId>,
 }
 
-const WORDS: &str = "stonekeep restore ";
+const RESTORE: &str = "stonekeep restore ";
+const DRILL: &str = "stonekeep drill ";
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{WORDS}{} {}", self.snapshot, self.phase.as_str())
+        match &self.drill {
+            Some(drill) => write!(f, "{DRILL}{drill} ")?,
+            None => f.write_str(RESTORE)?,
+        }
+        write!(f, "{} {}", self.snapshot, self.phase.as_str())
     }
 }
 
@@ -51,12 +59,18 @@ pub struct NoMark;
 impl FromStr for Mark {
     type Err = NoMark;
     fn from_str(text: &str) -> Result<Self, NoMark> {
-        let (snapshot, phase) =
-            text.strip_prefix(WORDS).and_then(|rest| rest.split_once(' ')).ok_or(NoMark)?;
+        let (drill, rest) = match text.strip_prefix(DRILL) {
+            Some(rest) => rest.split_once(' ').map(|(drill, rest)| (Some(drill), rest)),
+            None => text.strip_prefix(RESTORE).map(|rest| (None, rest)),
+        }
+        .ok_or(NoMark)?;
+        let (snapshot, phase) = rest.split_once(' ').ok_or(NoMark)?;
         let known = [Phase::Schema, Phase::Rows, Phase::Rest]
             .into_iter()
             .find(|known| known.as_str() == phase);
-        Ok(Self { snapshot: snapshot.parse().map_err(|_| NoMark)?, phase: known.ok_or(NoMark)? })
+        let id = |text: &str| text.parse::<SnapshotId>().map_err(|_| NoMark);
+        let drill = drill.map(id).transpose()?;
+        Ok(Self { snapshot: id(snapshot)?, phase: known.ok_or(NoMark)?, drill })
     }
 }
 
@@ -84,10 +98,24 @@ mod tests {
 
     #[test]
     fn mark_is_read_back_and_nothing_else_is_one() {
-        let mark = Mark { snapshot: snapshot(), phase: Phase::Rows };
+        let mark = Mark { snapshot: snapshot(), phase: Phase::Rows, drill: None };
         assert_eq!(mark.to_string(), "stonekeep restore 01ARZ3NDEKTSV4RRFFQ69G5FAV rows");
+        assert_eq!(mark.to_string().parse(), Ok(mark.clone()));
+        let drill = Some("01BRZ3NDEKTSV4RRFFQ69G5FAV".parse().expect("a ULID"));
+        let mark = Mark { drill, ..mark };
+        assert_eq!(
+            mark.to_string(),
+            "stonekeep drill 01BRZ3NDEKTSV4RRFFQ69G5FAV 01ARZ3NDEKTSV4RRFFQ69G5FAV rows"
+        );
         assert_eq!(mark.to_string().parse(), Ok(mark));
-        for other in ["", "stonekeep restore", "stonekeep restore x rows", "our bookings"] {
+        for other in [
+            "",
+            "stonekeep restore",
+            "stonekeep restore x rows",
+            "our bookings",
+            "stonekeep drill 01ARZ3NDEKTSV4RRFFQ69G5FAV rows",
+            "stonekeep drill x 01ARZ3NDEKTSV4RRFFQ69G5FAV rows",
+        ] {
             assert_eq!(other.parse::<Mark>(), Err(NoMark), "{other}");
         }
     }

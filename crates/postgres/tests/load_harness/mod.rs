@@ -255,7 +255,7 @@ pub(crate) async fn restore(
     let missing = target::missing_for(source, &info, &archive, &properties).await.expect("a list");
     assert!(missing.is_empty(), "{missing:?}");
     let name = restoring_name(&source.database, &scratch.snapshot());
-    let mark = Mark { snapshot: scratch.snapshot(), phase: Phase::Schema };
+    let mark = Mark { snapshot: scratch.snapshot(), phase: Phase::Schema, drill: None };
     target::create_database(source, &name, &properties, &mark).await.expect("a new database");
     let loading = source.with_database(&name);
     if scratch.hostile.load(Ordering::Relaxed) {
