@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     browser::{Browser, Scheme},
-    harness::{must, run, said, server},
+    harness::{Database, Installation, must, run, said, server},
 };
 
 /// A passed drill after 100 others, a failed one after one, whose names are hostile, and a first one that came to no end.
@@ -174,5 +174,45 @@ fn the_configuration_says_whose_reports_are_believed() {
         fs::write(&allowed, &line).expect("written");
         let output = verify(&desk.page("passed"), &config);
         assert_eq!(output.status.code(), Some(code), "{line}: {}", said(&output));
+    }
+}
+
+#[test]
+fn a_drill_leaves_a_report_that_its_key_signed_and_that_the_next_drill_knows() {
+    let source = Database::create(
+        "reported",
+        "CREATE TABLE secret_customers (name text); INSERT INTO secret_customers VALUES ('Rosalind Canary')",
+    );
+    let installation = Installation::create(&source);
+    installation.backup();
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(installation.path("report"));
+    must(&mut keygen);
+    let said = must(Command::new("ssh-keygen").arg("-lf").arg(installation.path("report.pub")));
+    let reporter = said.split(' ').nth(1).expect("a fingerprint");
+    let server = server("STONEKEEP_TEST_PG2");
+    let drill = || {
+        let args = ["--json", "drill", "latest", "--server", &server, "--identity", "identity1"];
+        let mut command = installation.reader(&args);
+        let said = must(command.args(["--report", "reports", "--report-key", "report"]));
+        let document: Value = serde_json::from_str(&said).expect("one JSON document");
+        document["drills"][0].clone()
+    };
+    let (first, second) = (drill(), drill());
+    assert_eq!(second["earlier"].as_array().map(Vec::len), Some(1), "{second}");
+    assert_eq!(second["earlier"][0]["id"], first["id"]);
+    let desk = Desk::new();
+    for drill in [first, second] {
+        let files = drill["files"].as_array().expect("files").clone();
+        let files: Vec<PathBuf> =
+            files.iter().filter_map(|file| Some(installation.path(file.as_str()?))).collect();
+        let [page, json, _signature] = &files[..] else { panic!("{files:?}") };
+        for path in [page, json] {
+            let output = verify(path, &["--reporter", reporter]);
+            assert!(output.status.success(), "{}", crate::harness::said(&output));
+            let text = fs::read_to_string(path).expect("there");
+            assert!(text.contains("secret_customers") && !text.contains("Rosalind"));
+        }
+        desk.browser().must_be_readable(&fs::read_to_string(page).expect("there"));
     }
 }

@@ -26,6 +26,9 @@ pub struct WatchConfig {
     /// How old the newest record of `stonekeepd prove` may be.
     #[serde(default, deserialize_with = "value::age")]
     pub prove_age_max: Option<Duration>,
+    /// How old the newest drill of a database may be.
+    #[serde(default, deserialize_with = "value::age")]
+    pub drill_age_max: Option<Duration>,
     /// Where figures are written for Prometheus, with `%r` for the repository's name.
     pub metrics_file: Option<String>,
     /// A file that holds the URL to call when all is well.

@@ -65,6 +65,8 @@ pub(crate) struct Shared<'c> {
     pub(crate) environment: &'c Environment,
     pub(crate) signer: Signer,
     pub(crate) owner: Trust,
+    /// Whose records of drills are believed.
+    pub(crate) reporters: Trust,
     distrusted: BTreeSet<SegmentId>,
 }
 
@@ -90,14 +92,15 @@ impl<'c> Shared<'c> {
         let signer = Signer::from_openssh(config.signer(environment)?.expose_secret()).map_err(
             |source| Failure::Signer { path: config.signer_file.clone(), source: Box::new(source) },
         )?;
-        let owner = Trust::from_allowed_signers(&config.allowed_signers(environment)?).map_err(
-            |source| Failure::AllowedSigners {
-                path: config.allowed_signers_file.clone(),
-                source: Box::new(source),
-            },
-        )?;
+        let allowed = config.allowed_signers(environment)?;
+        let unusable = |source| Failure::AllowedSigners {
+            path: config.allowed_signers_file.clone(),
+            source: Box::new(source),
+        };
+        let owner = Trust::from_allowed_signers(&allowed).map_err(unusable)?;
+        let reporters = Trust::of_reporters(&allowed).map_err(unusable)?;
         let distrusted = config.distrusted(environment)?;
-        Ok(Self { config, environment, signer, owner, distrusted })
+        Ok(Self { config, environment, signer, owner, reporters, distrusted })
     }
 
     /// Opens the buckets.

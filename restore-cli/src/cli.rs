@@ -217,6 +217,9 @@ pub(crate) struct PolicyArgs {
     /// Let the writer neither list nor read: it then keeps its chain in state_dir
     #[arg(long)]
     pub(crate) write_only: bool,
+    /// Let the restorer add records of drills, below reports/ and nowhere else
+    #[arg(long)]
+    pub(crate) record_drills: bool,
     /// Write the files into DIR, and overwrite none [default: print them]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,

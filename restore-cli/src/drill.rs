@@ -3,6 +3,7 @@
 //! A database whose drill fails, or cannot be made, keeps no other from its own.
 
 mod call;
+mod figures;
 #[cfg(test)]
 mod fixture;
 mod page;
@@ -73,7 +74,7 @@ pub(crate) fn run(session: &Session<'_>, args: &DrillArgs) -> Result<ExitCode, F
         config: &config,
     };
     let name = call.repository_name()?;
-    let tellers = Tellers::load(session, &config)?;
+    let tellers = Tellers::load(session, &config, &name)?;
     let outcomes = session.block_on(async |context, progress| {
         let person = Terminal { progress, cancel: context.cancel.clone() };
         let drilled = call.all(selector.as_ref(), &person, &context).await;

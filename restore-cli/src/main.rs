@@ -11,6 +11,7 @@ mod init;
 mod kit;
 mod list;
 mod log;
+mod notifiers;
 mod open;
 mod owner;
 mod policy;

@@ -15,7 +15,10 @@ use stonekeep_engine::{
     stores::Stores,
     witness::Witness,
 };
-use stonekeep_format::signature::{Signer, Trust};
+use stonekeep_format::{
+    genesis::LockBy,
+    signature::{Signer, Trust},
+};
 use stonekeep_process::{options, signals};
 use stonekeep_store::{
     AppendStore, DirectoryStore, ProbeStore, ReadStore, S3Options, S3Probe, S3Store,
@@ -192,7 +195,9 @@ impl Session<'_> {
             return Err(Failure::NotOfACopy("drill --record"));
         };
         let access = repository.access(credentials, self.environment)?;
-        Ok(Arc::new(open_store(repository, options::s3(repository, &access)).await?))
+        // A record's lock is named, whoever names a backup's: the bucket of the genesis has no default.
+        let options = S3Options { lock_by: LockBy::PerObject, ..options::s3(repository, &access) };
+        Ok(Arc::new(open_store(repository, options).await?))
     }
 
     /// Opens the buckets that the configuration names. The command line names one; those of its tiers, if buckets name the

@@ -58,6 +58,7 @@ fn plan(args: &PolicyArgs, repository: &RepositoryConfig, tiers: &[Tier]) -> Pol
         cap: lock::cap(keeps().max().unwrap_or_default()),
         principals: Role::ALL.into_iter().zip(given.map(Vec::clone)).collect(),
         write_only: args.write_only,
+        record_drills: args.record_drills,
     }
 }
 

@@ -219,8 +219,11 @@ fn watched(line: &LabelLine) -> String {
     let Some(newest) = &line.newest else {
         return format!("{label}: no snapshot (one may be {age_max} old)");
     };
+    let drill = line.drill.as_ref().map_or_else(String::new, |drill| {
+        format!(", drilled {} ago: {}", age(drill.age_secs), drill.verdict.as_str())
+    });
     format!(
-        "{label}: newest {}, {} old (at most {age_max}), promised until {} ({} % left), {} added in the last 24 h",
+        "{label}: newest {}, {} old (at most {age_max}), promised until {} ({} % left), {} added in the last 24 h{drill}",
         newest.id,
         age(newest.age_secs),
         time(newest.promised_until),

@@ -3,17 +3,20 @@
 mod figures;
 mod told;
 
-use std::{error::Error, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use stonekeep_config::{ReaderConfig, reader::Whereabouts};
 use stonekeep_engine::{
     Context,
     watch::{Alarm, AlarmKind, Status, WatchPlan, WatchReport, Watched, watch},
 };
-use stonekeep_format::ErrorKind;
-use stonekeep_process::{failure::FailureReport, notify::Notifier, output};
+use stonekeep_format::{ErrorKind, signature::Trust};
+use stonekeep_process::{failure::FailureReport, output};
 
-use crate::{cli::WatchArgs, failure::Failure, open::Session, report, watch::told::Message};
+use crate::{
+    cli::WatchArgs, failure::Failure, notifiers::Notifiers, open::Session, report,
+    watch::told::Message,
+};
 
 /// What monitoring systems take for "cannot tell".
 const UNKNOWN: u8 = 3;
@@ -58,10 +61,13 @@ fn look(session: &Session<'_>, args: &WatchArgs) -> Result<WatchReport, Failure>
         return Err(Failure::NotOfACopy("watch"));
     };
     let name = repository.name.clone();
-    // A wrong URL shows before the look, and not on the day on which it is needed.
-    let notifiers = Notifiers::load(session, &config)?;
+    let watch_config = &config.watch;
+    let notifiers = Notifiers::new(
+        watch_config.ping_url(session.environment)?,
+        watch_config.webhook_url(session.environment)?,
+    )?;
     let witness = session.witness(&config)?;
-    let plan = plan(&config, args);
+    let plan = plan(&config, session.reporters(&config)?, args);
     session.block_on(async |context, _| {
         let repository = session.open(&config, &context).await?;
         let watched = watch(&repository, &plan, witness.as_ref(), &context).await;
@@ -78,12 +84,12 @@ fn look(session: &Session<'_>, args: &WatchArgs) -> Result<WatchReport, Failure>
             let what = format!("cannot write the metrics file {}: {error}", path.display());
             report.raise(Alarm::warning(AlarmKind::Metrics, None, what));
         }
-        notifiers.tell(&name, &report, witness_file.as_deref(), &context).await;
+        tell(&notifiers, (&name, &report), witness_file.as_deref(), &context).await;
         Ok(report)
     })
 }
 
-fn plan(config: &ReaderConfig, args: &WatchArgs) -> WatchPlan {
+fn plan(config: &ReaderConfig, reporters: Trust, args: &WatchArgs) -> WatchPlan {
     let watch = &config.watch;
     let labels = watch.databases.iter().map(|database| (database.name.clone(), database.age_max));
     WatchPlan {
@@ -91,52 +97,26 @@ fn plan(config: &ReaderConfig, args: &WatchArgs) -> WatchPlan {
         age_max: watch.age_max,
         bytes_per_day_max: watch.bytes_per_day_max,
         prove_age_max: watch.prove_age_max,
+        drill_age_max: watch.drill_age_max,
+        reporters,
         all_locks: args.all_locks,
     }
 }
 
-fn said(error: &dyn Error) -> String {
-    FailureReport::new(error, ErrorKind::Unavailable).message
-}
-
-/// Who is told.
-struct Notifiers {
-    ping: Option<Notifier>,
-    webhook: Option<Notifier>,
-}
-
-impl Notifiers {
-    fn load(session: &Session<'_>, config: &ReaderConfig) -> Result<Self, Failure> {
-        let watch = &config.watch;
-        let failed = |option| move |source| Failure::Notifier { option, source };
-        let ping = watch.ping_url(session.environment)?;
-        let ping = ping.map(|url| Notifier::new(&url)).transpose();
-        let webhook = watch.webhook_url(session.environment)?;
-        let webhook = webhook.map(|url| Notifier::new(&url)).transpose();
-        Ok(Self {
-            ping: ping.map_err(failed("ping_url_file"))?,
-            webhook: webhook.map_err(failed("webhook_url_file"))?,
-        })
+/// What does not arrive is a warning: the look was made.
+async fn tell(
+    notifiers: &Notifiers,
+    (name, report): (&str, &WatchReport),
+    witness_file: Option<&Path>,
+    context: &Context,
+) {
+    if let Some(webhook) = &notifiers.webhook {
+        let message = Message::new(name, report);
+        if let Err(error) = told::tell_once(webhook, &message, witness_file).await {
+            Notifiers::untold(&error, context);
+        }
     }
-
-    /// What does not arrive is a warning: the look was made, and whoever waits for a ping notices by himself.
-    async fn tell(
-        &self,
-        name: &str,
-        report: &WatchReport,
-        witness_file: Option<&Path>,
-        context: &Context,
-    ) {
-        if let Some(webhook) = &self.webhook {
-            let message = Message::new(name, report);
-            if let Err(error) = told::tell_once(webhook, &message, witness_file).await {
-                context.warn(format!("the webhook was not told: {}", said(&error)));
-            }
-        }
-        if let (Some(ping), Status::Ok) = (&self.ping, report.status)
-            && let Err(error) = ping.ping().await
-        {
-            context.warn(format!("the ping did not arrive: {}", said(&error)));
-        }
+    if report.status == Status::Ok {
+        notifiers.ping(context).await;
     }
 }

@@ -35,11 +35,12 @@ use stonekeep_postgres::{
 };
 use stonekeep_store::StoreError;
 
+pub(crate) use self::record::lock_length;
 pub use self::{
     checks::Check,
     choose::{Chosen, choose},
     recipients::ListedIdentity,
-    record::{DrillRecordError, DrillRecords, put_record, records},
+    record::{DrillRecordError, DrillRecords, LabelDrills, last_records, put_record, records},
     scene::Scene,
 };
 use self::{scene::Stage, timeline::Timeline};

@@ -20,6 +20,7 @@ pub mod init;
 pub mod lifecycle;
 pub mod list;
 mod named;
+mod newest;
 pub mod policy;
 pub mod prove;
 pub mod repository;

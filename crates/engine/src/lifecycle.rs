@@ -23,8 +23,8 @@ const CANARY_DAYS: u32 = 3;
 const CANARIES: [&str; 2] = ["canary", "canary-outside"];
 
 /// Returns the rules for locks of at most `cap`: one for each class of segments and of inventories, and one each for what has no
-/// class in its key: attempt records, which are locked for days, manifests, of which the longest lock decides, and canaries;
-/// and one for uploads in parts. A genesis never expires.
+/// class in its key: attempt records, which are locked for days, manifests, of which the longest lock decides, records of drills,
+/// and canaries; and one for uploads in parts. A genesis never expires.
 #[must_use]
 pub fn rules(cap: Duration, grace_days: u32) -> Vec<LifecycleRule> {
     let cap_days = u32::try_from(cap.as_secs().div_ceil(86_400)).unwrap_or(u32::MAX);
@@ -42,6 +42,7 @@ pub fn rules(cap: Duration, grace_days: u32) -> Vec<LifecycleRule> {
     };
     let mut rules: Vec<LifecycleRule> = classes.flat_map(of_class).collect();
     rules.push(rule("stonekeep-attempts".to_owned(), "attempts/".to_owned(), ATTEMPT_DAYS));
+    rules.push(rule("stonekeep-reports".to_owned(), "reports/".to_owned(), REPORT_DAYS));
     rules.push(rule("stonekeep-manifests".to_owned(), "manifests/".to_owned(), longest.days()));
     rules.extend(CANARIES.map(|folder| LifecycleRule {
         id: format!("stonekeep-{folder}"),
@@ -59,6 +60,10 @@ pub fn rules(cap: Duration, grace_days: u32) -> Vec<LifecycleRule> {
 /// The class of an attempt record's lock: two days and the day that a run may take.
 pub(crate) const ATTEMPT_DAYS: u32 = 4;
 
+/// How long the record of a drill is of use (400 d): a year of evidence and a month to show it in. Its lock is no longer than the
+/// repository's longest, but it stays: it is some hundred bytes, and earlier drills are what a new one is compared with.
+pub(crate) const REPORT_DAYS: u32 = 400;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +78,11 @@ mod tests {
         assert_eq!(of("stonekeep-inventories-80"), expire(110));
         assert_eq!(of("stonekeep-segments-96"), None, "no lock is longer than the cap");
         assert_eq!(of("stonekeep-manifests"), expire(110));
+        assert_eq!(
+            of("stonekeep-reports"),
+            expire(430),
+            "a year of evidence, however short the keep"
+        );
         assert_eq!(of("stonekeep-canary"), expire(3), "canaries are nobody's backups");
         assert_eq!(of("stonekeep-abort"), Some(LifecycleAction::AbortUploads { days: 2 }));
         // S3 takes a thousand rules.

@@ -43,6 +43,8 @@ pub struct PolicyPlan {
     pub principals: BTreeMap<Role, Vec<String>>,
     /// Whether the writer may neither list nor read, and so keeps its chain on its own host.
     pub write_only: bool,
+    /// Whether the restorer may add records of drills.
+    pub record_drills: bool,
 }
 
 /// A bucket of the repository.

@@ -6,6 +6,7 @@
 
 mod alarm;
 mod drift;
+mod drill;
 mod fresh;
 mod locks;
 mod proof;
@@ -19,17 +20,20 @@ use stonekeep_format::{
     ErrorKind,
     ids::{BucketName, Label, RepositoryId, SnapshotId},
     key::ObjectKey,
+    signature::Trust,
 };
 use stonekeep_store::StoreError;
 
 use self::{alarm::Alarms, sweep::Sweep};
 pub use self::{
     alarm::{Alarm, AlarmKind, Severity, Status},
+    drill::DrillLine,
     proof::{Proofs, proofs},
 };
 use crate::{
     Context,
     audit::{AuditError, audit},
+    drill::DrillRecordError,
     events::{Event, Phase},
     repository::Repository,
     segments::SegmentError,
@@ -47,6 +51,10 @@ pub struct WatchPlan {
     pub bytes_per_day_max: Option<u64>,
     /// How old the newest record of `prove` may be; `None`: three days, if there is any.
     pub prove_age_max: Option<Duration>,
+    /// How old the newest drill of a database may be; `None`: 35 days, if there is any.
+    pub drill_age_max: Option<Duration>,
+    /// Whose records of drills are believed.
+    pub reporters: Trust,
     /// Whether to ask for the lock of every segment of the newest snapshots, not of a sample.
     pub all_locks: bool,
 }
@@ -109,6 +117,8 @@ pub struct LabelLine {
     pub age_max_secs: u64,
     /// What snapshots of it added within the last 24 hours, in bytes, as their manifests say.
     pub put_bytes_last_day: u64,
+    /// The last drill; absent: none is known.
+    pub drill: Option<DrillLine>,
 }
 
 /// A newest snapshot.
@@ -163,6 +173,9 @@ pub enum WatchError {
     /// An inventory cannot be read, for no fault of its own.
     #[error("cannot read an inventory")]
     Inventory(#[source] SegmentError),
+    /// The records of drills cannot be read.
+    #[error(transparent)]
+    Drills(#[from] DrillRecordError),
     /// Stopped on request.
     #[error("stopped on request; the repository was not looked at to the end")]
     Cancelled,
@@ -178,6 +191,7 @@ impl WatchError {
             | Self::Lock { source, .. }
             | Self::Configuration { source, .. } => source.kind(),
             Self::Inventory(source) => source.kind(),
+            Self::Drills(source) => source.kind(),
             Self::Cancelled => ErrorKind::Unavailable,
         }
     }
@@ -213,7 +227,7 @@ async fn look(
     alarms.take_findings(&audit);
     let sweep = Sweep::of(repository, audit.at, &mut alarms).await?;
     sweep.judge(audit.at, plan.bytes_per_day_max, &mut alarms);
-    let labels = fresh::judge(repository, plan, &audit, &mut alarms);
+    let mut labels = fresh::judge(repository, plan, &audit, &mut alarms);
     let mut locks = 0;
     for label in &labels {
         // What is promised no more needs no lock, and may go.
@@ -226,6 +240,7 @@ async fn look(
     }
     drift::judge(repository, &mut alarms, &mut notes).await?;
     proof::judge(repository, plan, audit.at, (&mut alarms, &mut notes)).await?;
+    drill::judge(repository, plan, audit.at, &mut labels, (&mut alarms, &mut notes)).await?;
     let status = alarms.status();
     let (alarms, more_alarms) = alarms.finish();
     let report = WatchReport {

@@ -99,6 +99,7 @@ fn ceph_policy(owner: &S3Store) -> String {
         cap: CAP,
         principals: users.into_iter().map(|(role, user)| (role, vec![user.to_owned()])).collect(),
         write_only: false,
+        record_drills: false,
     };
     let report = policy(&plan).expect("a policy");
     let file = report.files.iter().find(|file| file.name.starts_with("bucket-policy-"));

@@ -163,10 +163,12 @@ pub(crate) fn busy() -> Arc<Board> {
         ]
     };
     let proven = |verdict, days, list| Seen { proof: Some(proof(verdict, days)), ..seen(list) };
-    board.looked("vault", Look::Seen(proven(Verdict::Lacking, 0, lists(65))));
+    let drilled_at = Some(noon() - TimeDelta::days(3));
+    let first = proven(Verdict::Lacking, 0, lists(65));
+    board.looked("vault", Look::Seen(Seen { drilled_at, ..first }));
     let findings = BTreeMap::from([("gap", 2), ("foreign_signature", 1)]);
     let second = proven(Verdict::Fail, 1, lists(310));
-    board.looked(HOSTILE, Look::Seen(Seen { findings, ..second }));
+    board.looked(HOSTILE, Look::Seen(Seen { findings, drills_failed: 1, ..second }));
     let message = format!("cannot open repository {HOSTILE}");
     board.looked(HOSTILE, Look::Failed { kind: ErrorKind::Unreachable, message });
     board.next(&label("bookings"), Some(noon() + TimeDelta::minutes(15)));

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use stonekeep_engine::list::ListReport;
+use stonekeep_engine::{
+    drill::{DrillRecords, LabelDrills},
+    list::ListReport,
+};
 use stonekeep_format::{
     ErrorKind,
+    drill::DrillVerdict,
     ids::Label,
     prove::{ProveRecord, Verdict},
 };
@@ -40,8 +44,10 @@ pub(crate) struct Seen {
     pub(crate) proof: Option<Proof>,
     /// Whether a later one could not tell.
     pub(crate) is_unsure: bool,
-    /// When a snapshot was last restored to see that it can be.
+    /// When a drill last passed.
     pub(crate) drilled_at: Option<DateTime<Utc>>,
+    /// Databases of which the last drill failed.
+    pub(crate) drills_failed: u64,
     /// Labels that no configuration names.
     pub(crate) others: usize,
 }
@@ -58,6 +64,15 @@ impl Seen {
             *seen.findings.entry(finding.kind.as_str()).or_default() += 1;
         }
         Self { more_findings: report.more_findings, ..seen }
+    }
+
+    /// Takes in what the records of drills say.
+    pub(crate) fn take_drills(&mut self, drills: &DrillRecords) {
+        let passed = drills.labels.values().filter_map(LabelDrills::last_passed);
+        self.drilled_at = passed.map(|record| record.written_at).max();
+        let last = drills.labels.values().filter_map(LabelDrills::last);
+        let failed = last.filter(|record| record.verdict == DrillVerdict::Fail);
+        self.drills_failed = failed.count() as u64;
     }
 }
 

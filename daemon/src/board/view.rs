@@ -167,6 +167,7 @@ pub(crate) struct SeenView {
     pub(crate) proof: Option<Proof>,
     pub(crate) is_unsure: bool,
     pub(crate) drilled_at: Option<DateTime<Utc>>,
+    pub(crate) drills_failed: u64,
     /// Labels in the bucket that no configuration names.
     pub(crate) others: usize,
 }
@@ -328,6 +329,7 @@ impl Look<'_> {
                 proof: seen.proof.clone(),
                 is_unsure: seen.is_unsure,
                 drilled_at: seen.drilled_at,
+                drills_failed: seen.drills_failed,
                 others: seen.others,
             }),
         }

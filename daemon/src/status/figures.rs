@@ -200,7 +200,7 @@ fn of_snapshots(registry: &mut Registry, view: &View) {
 type RepositoryFigure = fn(&RepositoryView) -> Option<i64>;
 
 fn of_repositories(registry: &mut Registry, view: &View) {
-    let figures: [(&str, &str, Option<Unit>, RepositoryFigure); 4] = [
+    let figures: [(&str, &str, Option<Unit>, RepositoryFigure); 5] = [
         (
             "repository_readable",
             "Whether the last look at the bucket came to something; absent: this credential may not read it",
@@ -225,9 +225,15 @@ fn of_repositories(registry: &mut Registry, view: &View) {
         ),
         (
             "drill_timestamp",
-            "When a snapshot was last restored to see that it can be",
+            "When a snapshot was last restored to see that it can be, and was what it should",
             Some(Unit::Seconds),
             |it| it.seen.as_ref()?.drilled_at.map(timestamp),
+        ),
+        (
+            "drills_failed",
+            "Databases of which the last drill failed; any is an alarm",
+            None,
+            |it| it.seen.as_ref().map(|seen| number(seen.drills_failed)),
         ),
     ];
     for (name, help, unit, value) in figures {

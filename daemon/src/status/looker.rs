@@ -3,6 +3,7 @@
 //! Where the writer may not list, the page says so and shows what this process has seen.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,12 +12,13 @@ use stonekeep_config::{DaemonConfig, Environment, RepositoryConfig};
 use stonekeep_engine::{
     Context,
     context::SystemClock,
+    drill::last_records,
     events::Silence,
     list::{ListError, list},
     repository::Repository,
-    watch::{WatchError, proofs},
+    watch::proofs,
 };
-use stonekeep_format::{Clock as _, ErrorKind};
+use stonekeep_format::{Clock as _, ErrorKind, ids::Label};
 use stonekeep_process::failure::FailureReport;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -103,25 +105,29 @@ async fn read(shared: &Shared<'_>, of: &RepositoryConfig, context: &Context) -> 
         Err(failure) if failure.kind() == ErrorKind::Denied => return Look::Denied,
         Err(failure) => return failed(&failure),
     };
-    let seen = match list(&repository, context).await {
+    let mut seen = match list(&repository, context).await {
         Ok(report) => Seen::of(&report, begun_at),
         Err(error) if error.kind() == ErrorKind::Denied => return Look::Denied,
         Err(error) => return unlisted(&error),
     };
-    // Proofs are beside the point of a list: that they cannot be read hides no snapshot.
+    // Proofs and drills are beside the point of a list: that they cannot be read hides no snapshot.
     match proofs(&repository).await {
-        Ok(proofs) => Look::Seen(Seen {
-            proof: proofs.conclusive.as_ref().map(Proof::from),
-            is_unsure: proofs.inconclusive.is_some(),
-            ..seen
-        }),
-        Err(error) => unproved(&error, seen),
+        Ok(proofs) => {
+            seen.proof = proofs.conclusive.as_ref().map(Proof::from);
+            seen.is_unsure = proofs.inconclusive.is_some();
+        }
+        Err(error) => unread("prove", &error, error.kind()),
     }
+    let labels: BTreeSet<Label> = seen.snapshots.keys().cloned().collect();
+    match last_records(&repository, &labels, &shared.reporters).await {
+        Ok(drills) => seen.take_drills(&drills),
+        Err(error) => unread("drills", &error, error.kind()),
+    }
+    Look::Seen(seen)
 }
 
-fn unproved(error: &WatchError, seen: Seen) -> Look {
-    tracing::debug!("the records of prove cannot be read: {}", report(error, error.kind()));
-    Look::Seen(seen)
+fn unread(of: &str, error: &dyn std::error::Error, kind: ErrorKind) {
+    tracing::debug!("the records of {of} cannot be read: {}", report(error, kind));
 }
 
 async fn open(

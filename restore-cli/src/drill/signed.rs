@@ -34,30 +34,54 @@ const PAGE_BEGIN: &[u8] = b"<!DOCTYPE html>";
 /// The longest armoured signature: ten times that of an Ed25519 key.
 const ARMOUR_BYTES_MAX: u64 = 4 << 10;
 
-/// What was written.
+/// Where a report is.
 #[derive(Debug)]
-pub(super) struct Written {
-    /// The document, its signature if there is one, and the page.
-    pub(super) files: Vec<PathBuf>,
-    /// The digest of the document's file, there or not.
-    pub(super) digest: Digest,
+pub(crate) struct Written {
+    /// The document.
+    pub(crate) json: PathBuf,
+    /// Its signature, if it is signed.
+    pub(crate) signature: Option<PathBuf>,
+    /// The page.
+    pub(crate) page: PathBuf,
+    /// The digest of the document's file.
+    pub(crate) digest: Digest,
 }
 
-/// Writes the report of a drill into `dir`, if there is one, each file whole or not at all. Without a key nothing is signed, and the
-/// page says so.
-pub(super) fn write(
-    dir: Option<&Path>,
+impl Written {
+    /// Returns the files, the page first.
+    pub(super) fn files(self) -> Vec<PathBuf> {
+        [Some(self.page), Some(self.json), self.signature].into_iter().flatten().collect()
+    }
+}
+
+/// Returns the digest that the document's file would have.
+pub(super) fn digest(report: &DrillReport) -> Result<Digest, Failure> {
+    let document = document_body(report).map_err(|source| Failure::Report(Box::new(source)))?;
+    Ok(Digest::of(&document))
+}
+
+/// Writes the report of a drill into `dir`, each file whole or not at all. Without a key nothing is signed, and the page says so.
+pub(crate) fn write(
+    dir: &Path,
     report: &DrillReport,
     key: Option<&Signer>,
 ) -> Result<Written, Failure> {
-    let failed = |source| Failure::Report(Box::new(source));
-    let document = document_body(report).map_err(failed)?;
-    let digest = Digest::of(&document);
-    let files = match dir {
-        Some(dir) => Files::of(report, document, key).map_err(failed)?.put(dir, report)?,
-        None => Vec::new(),
+    let files = Files::of(report, key).map_err(|source| Failure::Report(Box::new(source)))?;
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Failure::Write { path, source }
     };
-    Ok(Written { files, digest })
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir))?;
+    let put = |ending: &str, bytes: &[u8]| {
+        let path = dir.join(file_name(report, ending));
+        replace(&path, bytes, 0o600).map_err(failed(&path))?;
+        Ok::<_, Failure>(path)
+    };
+    let signature = files.armour.map(|armour| put("json.sig", armour.as_bytes())).transpose()?;
+    let page = put("html", &files.page)?;
+    // Last: whoever finds the document finds what belongs to it.
+    let json = put("json", &files.document)?;
+    Ok(Written { json, signature, page, digest: Digest::of(&files.document) })
 }
 
 /// `drill-bookings-01J….json`.
@@ -77,11 +101,8 @@ struct Files {
 }
 
 impl Files {
-    fn of(
-        report: &DrillReport,
-        document: Vec<u8>,
-        key: Option<&Signer>,
-    ) -> Result<Self, SignatureError> {
+    fn of(report: &DrillReport, key: Option<&Signer>) -> Result<Self, SignatureError> {
+        let document = document_body(report)?;
         let text = String::from_utf8_lossy(&document);
         let signed_by = key.map(Signer::fingerprint);
         let page = page::render(report, &text, signed_by.as_deref()).into_bytes();
@@ -93,24 +114,6 @@ impl Files {
             None => page,
         };
         Ok(Self { document, armour, page })
-    }
-
-    fn put(&self, dir: &Path, report: &DrillReport) -> Result<Vec<PathBuf>, Failure> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| Failure::Write { path, source }
-        };
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir))?;
-        let put = |ending: &str, bytes: &[u8]| {
-            let path = dir.join(file_name(report, ending));
-            replace(&path, bytes, 0o600).map_err(failed(&path))?;
-            Ok::<_, Failure>(path)
-        };
-        // The document last: whoever finds it finds what belongs to it.
-        let armour = self.armour.as_ref().map(|armour| put("json.sig", armour.as_bytes()));
-        let (armour, page) = (armour.transpose()?, put("html", &self.page)?);
-        let json = put("json", &self.document)?;
-        Ok([json].into_iter().chain(armour).chain([page]).collect())
     }
 }
 
@@ -134,7 +137,7 @@ struct KeptSnapshot {
 
 /// Reads what earlier drills of a database came to, the oldest first, from the newest reports in `dir`. What cannot be read is
 /// passed over, and nothing is verified: these are for a picture, not for a verdict.
-pub(super) fn earlier(dir: &Path, label: &Label, repository: RepositoryId) -> Vec<EarlierDrill> {
+pub(crate) fn earlier(dir: &Path, label: &Label, repository: RepositoryId) -> Vec<EarlierDrill> {
     let mut ids = ids(dir, label);
     // A ULID sorts by its time.
     ids.sort_unstable();

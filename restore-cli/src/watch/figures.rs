@@ -8,6 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use stonekeep_engine::watch::{AlarmKind, LabelLine, WatchReport};
+use stonekeep_format::drill::DrillVerdict;
 use stonekeep_process::metrics::{self, register};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -84,24 +85,40 @@ fn of_repository(registry: &mut Registry, name: &str, report: &WatchReport) {
 type Figure = fn(&LabelLine) -> Option<i64>;
 
 fn of_databases(registry: &mut Registry, name: &str, report: &WatchReport) {
-    let figures: [(&str, &str, Unit, Figure); 5] = [
+    let figures: [(&str, &str, Option<Unit>, Figure); 9] = [
         (
             "newest_snapshot_timestamp",
             "When the run of the newest snapshot that counts began",
-            Unit::Seconds,
+            Some(Unit::Seconds),
             |line| line.newest.as_ref().map(|newest| newest.begun_at.timestamp()),
         ),
-        ("newest_snapshot_age", "How long ago that was", Unit::Seconds, |line| {
+        ("newest_snapshot_age", "How long ago that was", Some(Unit::Seconds), |line| {
             line.newest.as_ref().map(|newest| number(newest.age_secs))
         }),
-        ("newest_snapshot_age_max", "How old it may be", Unit::Seconds, |line| {
+        ("newest_snapshot_age_max", "How old it may be", Some(Unit::Seconds), |line| {
             Some(number(line.age_max_secs))
         }),
-        ("promised_until_timestamp", "Until when it is promised", Unit::Seconds, |line| {
+        ("promised_until_timestamp", "Until when it is promised", Some(Unit::Seconds), |line| {
             line.newest.as_ref().map(|newest| newest.promised_until.timestamp())
         }),
-        ("put_last_day", "What snapshots of the last 24 hours added", Unit::Bytes, |line| {
+        ("put_last_day", "What snapshots of the last 24 hours added", Some(Unit::Bytes), |line| {
             Some(number(line.put_bytes_last_day))
+        }),
+        (
+            "drill_timestamp",
+            "When the last drill was over, as its record says",
+            Some(Unit::Seconds),
+            |line| line.drill.as_ref().map(|drill| drill.at.timestamp()),
+        ),
+        ("drill_age", "How long ago that was", Some(Unit::Seconds), |line| {
+            line.drill.as_ref().map(|drill| number(drill.age_secs))
+        }),
+        ("drill_success", "Whether it passed", None, |line| {
+            line.drill.as_ref().map(|drill| i64::from(drill.verdict == DrillVerdict::Pass))
+        }),
+        ("drill_restore_duration", "How long it took to restore", Some(Unit::Seconds), |line| {
+            let took = line.drill.as_ref()?.rto_ms?;
+            Some(number(took.div_ceil(1000)))
         }),
     ];
     for (figure, help, unit, value) in figures {
@@ -112,7 +129,7 @@ fn of_databases(registry: &mut Registry, name: &str, report: &WatchReport) {
                 family.get_or_create(&of).set(value);
             }
         }
-        register(registry, (figure, help, Some(unit)), family);
+        register(registry, (figure, help, unit), family);
     }
 }
 

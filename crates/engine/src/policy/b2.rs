@@ -6,13 +6,20 @@ use serde_json::json;
 use stonekeep_format::{genesis::LockBy, lock::LockMode};
 use stonekeep_store::{LifecycleAction, LifecycleRule};
 
-use super::{PolicyBucket, PolicyPlan, PolicyReport, Role, expiry, file, principal::Principals};
+use super::{
+    PolicyBucket, PolicyPlan, PolicyReport, Role, expiry, file,
+    principal::Principals,
+    rights::{REPORTS, base},
+};
 
 /// How many rules a bucket takes.
 const RULES_MAX: usize = 100;
 
 pub(super) fn report(plan: &PolicyPlan, principals: &Principals) -> PolicyReport {
-    let text = [head(), buckets(plan), keys(plan, principals)].concat().join("\n") + "\n";
+    let text = [head(), buckets(plan), keys(plan, principals), recorders(plan, principals)]
+        .concat()
+        .join("\n")
+        + "\n";
     PolicyReport { files: vec![file("b2.sh", text)], notes: notes(plan) }
 }
 
@@ -76,6 +83,22 @@ fn keys(plan: &PolicyPlan, principals: &Principals) -> Vec<String> {
     lines
 }
 
+/// A key is for one prefix: whoever restores needs another one for the records of drills, which lie with the genesis.
+fn recorders(plan: &PolicyPlan, principals: &Principals) -> Vec<String> {
+    let Some(bucket) = plan.buckets.first().filter(|_| plan.record_drills) else {
+        return Vec::new();
+    };
+    let (name, prefix) = (&bucket.name, base(plan));
+    let capabilities =
+        "listBuckets,readBucketRetentions,readFileRetentions,writeFiles,writeFileRetentions";
+    let key = |restorer: &String| {
+        format!(
+            "b2 key create --bucket {name} --name-prefix {prefix}{REPORTS}/ {restorer}-{REPORTS} {capabilities}"
+        )
+    };
+    principals.of(Role::Restorer).iter().map(key).collect()
+}
+
 fn capabilities(role: Role, plan: &PolicyPlan) -> Vec<&'static str> {
     let state = ["listBuckets", "readBucketRetentions", "readFileRetentions"];
     let more: &[&str] = match (role, plan.write_only) {
@@ -113,6 +136,9 @@ fn notes(plan: &PolicyPlan) -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec();
+    if plan.record_drills {
+        notes.push("The restorer's key adds nothing: give the key that ends in -reports to `stonekeep drill`, as record_credentials_file under [drill].".to_owned());
+    }
     let rules = expiry::rules(plan).len();
     if rules > RULES_MAX {
         notes.push(format!("{rules} lifecycle rules are more than the {RULES_MAX} that B2 takes: leave out the classes of the longest locks."));

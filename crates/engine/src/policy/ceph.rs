@@ -73,6 +73,10 @@ fn of_bucket(bucket: &PolicyBucket, plan: &PolicyPlan, principals: &Principals) 
         writer_removes_and_configures_nothing(plan, here),
     ];
     statements.extend(denied.map(|statement| statement.by(principals.of(Role::Writer))));
+    if plan.record_drills {
+        let denied = rights::restorer_changes_no_record(plan, here);
+        statements.push(denied.by(principals.of(Role::Restorer)));
+    }
     statements.push(
         Statement::deny("NoDelete").by_everyone().actions(DELETE).on_all_but(rights::resources(
             plan,

@@ -6,8 +6,11 @@ use super::{PolicyBucket, PolicyPlan, Role, document::Statement};
 
 /// Where the daemon puts something. Not `genesis/`: who could put there could try to name new signers.
 const WRITTEN: [&str; 5] = ["manifests", "inventories", "segments", "attempts", "canary"];
+/// Where a drill puts its record: nothing that is restored lies there.
+pub(super) const REPORTS: &str = "reports";
 /// What a reader without an identity needs, and what a writer reads to know its chain: all but the segments.
-const WITHOUT_ROWS: [&str; 5] = ["genesis", "manifests", "inventories", "attempts", "canary"];
+const WITHOUT_ROWS: [&str; 6] =
+    ["genesis", "manifests", "inventories", "attempts", "canary", REPORTS];
 /// What a provisioner puts: `init` and rotation a genesis, `prove --lock` its canaries.
 const PROVISIONED: [&str; 2] = ["genesis", "canary"];
 /// What is locked for at least as long as the shortest keep.
@@ -65,7 +68,7 @@ pub(super) fn of(role: Role, plan: &PolicyPlan) -> Vec<Grant> {
     match role {
         Role::Writer => writer(plan),
         Role::Watcher => watcher(),
-        Role::Restorer => restorer(),
+        Role::Restorer => restorer(plan),
         Role::Provisioner => provisioner(),
     }
 }
@@ -99,11 +102,17 @@ fn watcher() -> Vec<Grant> {
     ]
 }
 
-fn restorer() -> Vec<Grant> {
-    vec![
+/// Whoever drills may say what came of it, where nothing is restored from. It names the lock, whoever names a backup's.
+fn restorer(plan: &PolicyPlan) -> Vec<Grant> {
+    let mut grants = vec![
         Grant::new("RestorerLists", LISTS, On::Buckets),
         Grant::new("RestorerReads", [READS[0], READS[1], "s3:GetObjectRetention"], On::Objects),
-    ]
+    ];
+    if plan.record_drills {
+        let puts = ["s3:PutObject", "s3:PutObjectRetention"];
+        grants.push(Grant::new("RestorerRecordsDrills", puts, On::Folders(&[REPORTS])));
+    }
+    grants
 }
 
 /// Of objects: what `init`, `extend` and `prove --lock` do. No segment is read, and none but a canary can be deleted.
@@ -153,6 +162,19 @@ pub(super) fn writer_adds_nowhere_else(plan: &PolicyPlan, buckets: &[PolicyBucke
 pub(super) fn writer_reads_no_rows(plan: &PolicyPlan, buckets: &[PolicyBucket]) -> Statement {
     let on = if plan.write_only { On::Objects } else { On::Folders(&["segments"]) };
     Statement::deny("WriterReadsNoRows").actions(READS).on(resources(plan, buckets, on))
+}
+
+/// Denies the restorer what an owner of objects may do to them, which he is of his records on some servers.
+pub(super) fn restorer_changes_no_record(plan: &PolicyPlan, buckets: &[PolicyBucket]) -> Statement {
+    let rights = [
+        "s3:PutObjectAcl",
+        "s3:PutObjectVersionAcl",
+        "s3:PutObjectLegalHold",
+        "s3:PutObjectTagging",
+        "s3:PutObjectVersionTagging",
+    ];
+    let records = resources(plan, buckets, On::Folders(&[REPORTS]));
+    Statement::deny("RestorerChangesNoRecord").actions(rights).on(records)
 }
 
 /// Returns the ARNs of `on` in these buckets.

@@ -27,6 +27,7 @@ fn per_object(provider: Provider) -> PolicyPlan {
         cap: stonekeep_format::lock::cap(DAY * 7),
         principals: BTreeMap::new(),
         write_only: false,
+        record_drills: false,
     }
 }
 
@@ -127,6 +128,46 @@ fn only_the_provisioner_is_allowed_to_delete_and_only_canaries() {
             assert!(!report.files.iter().any(|file| file.text.contains("deleteFiles")));
         }
     }
+}
+
+#[test]
+fn a_restorer_adds_nothing_unless_it_records_drills_and_then_below_reports_alone() {
+    for provider in [Provider::Aws, Provider::Ceph, Provider::Minio, Provider::Rustfs] {
+        for plan in [per_object(provider), bucket_default(provider)] {
+            for record_drills in [false, true] {
+                let report = made(&PolicyPlan { record_drills, ..plan.clone() });
+                let of_restorer = statements(&report).into_iter().filter(|(_, each)| {
+                    let sid = each["Sid"].as_str().unwrap_or_default();
+                    sid.starts_with("Restorer") && each["Effect"] == "Allow"
+                });
+                let puts: Vec<_> = of_restorer
+                    .filter(|(_, each)| {
+                        texts(&each["Action"]).iter().any(|action| action.contains("Put"))
+                    })
+                    .collect();
+                assert_eq!(puts.is_empty(), !record_drills);
+                for (file, each) in puts {
+                    let actions = texts(&each["Action"]);
+                    assert_eq!(actions, ["s3:PutObject", "s3:PutObjectRetention"], "{file}");
+                    for resource in texts(&each["Resource"]) {
+                        assert!(resource.ends_with("/reports/*"), "{file}: {resource}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_of_b2_that_records_drills_is_one_of_its_own() {
+    let plan = PolicyPlan { record_drills: true, ..per_object(Provider::B2) };
+    let report = made(&plan);
+    let script = text_of(&report, "b2.sh");
+    let key = "--name-prefix stonekeep/reports/ stonekeep-restorer-reports listBuckets,";
+    let line = script.lines().find(|line| line.contains(key)).expect("a key for records");
+    assert!(line.ends_with("writeFiles,writeFileRetentions") && !line.contains("readFiles"));
+    assert!(report.notes.iter().any(|note| note.contains("record_credentials_file")));
+    assert!(!made(&per_object(Provider::B2)).files[0].text.contains("-reports"));
 }
 
 #[test]

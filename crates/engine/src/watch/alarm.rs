@@ -80,6 +80,8 @@ pub enum AlarmKind {
     Suspicious,
     /// The repository was not attacked for long, or an attack succeeded.
     Proof,
+    /// The last drill of a database failed, was too slow, or is long ago.
+    Drill,
     /// A key that is none of ours.
     Foreign,
     /// The newest snapshot will soon be promised no more.
@@ -102,6 +104,7 @@ impl AlarmKind {
             Self::Configuration,
             Self::Suspicious,
             Self::Proof,
+            Self::Drill,
             Self::Foreign,
             Self::Promise,
             Self::Bytes,
@@ -122,6 +125,7 @@ impl AlarmKind {
             Self::Configuration => "configuration",
             Self::Suspicious => "suspicious",
             Self::Proof => "proof",
+            Self::Drill => "drill",
             Self::Foreign => "foreign",
             Self::Promise => "promise",
             Self::Bytes => "bytes",

@@ -63,6 +63,7 @@ fn line(label: &Label, age_max: Duration, audit: &Audit) -> LabelLine {
         put_bytes_last_day: of_day
             .map(|each| each.manifest.totals.put_bytes)
             .fold(0, u64::saturating_add),
+        drill: None,
     }
 }
 
@@ -83,7 +84,7 @@ fn newest_line(newest: &Snapshot, at: DateTime<Utc>) -> NewestLine {
 }
 
 /// Seconds of it; none of what lies on the other side of now.
-fn secs(time: TimeDelta) -> u64 {
+pub(super) fn secs(time: TimeDelta) -> u64 {
     u64::try_from(time.num_seconds()).unwrap_or(0)
 }
 

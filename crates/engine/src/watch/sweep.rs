@@ -13,6 +13,7 @@ use stonekeep_store::{DeleteMarker, KeyVersions, ObjectVersion, ReadStore, Store
 
 use super::{Alarm, AlarmKind, WatchError, alarm::Alarms};
 use crate::{
+    drill::lock_length,
     finding::FindingKind,
     lifecycle::ATTEMPT_DAYS,
     repository::{ABSENT_MAX, Repository},
@@ -98,8 +99,13 @@ impl Sweep {
     ) -> Result<(), StoreError> {
         match Place::of(key) {
             _ if key.as_str().starts_with(MANIFESTS) => {}
-            // What `prove` puts there it attacks and judges itself; records of drills are judged by when they were stored.
-            Some(Place::Canary(..) | Place::Report(..)) => {}
+            // What `prove` puts there it attacks and judges itself.
+            Some(Place::Canary(..)) => {}
+            // What they say is judged elsewhere, by when they were stored.
+            Some(Place::Report(..)) => {
+                let locked_for = lock_length(repository);
+                markers(found, |_| locked_for, alarms);
+            }
             Some(Place::Genesis(n)) => {
                 // What lies there, or where a reader would look for the next, the audit names.
                 let is_main = store.bucket() == repository.stores.main().bucket();

@@ -16,6 +16,8 @@ use crate::{
     run::tests::{HOUR, World, tier},
 };
 
+mod drills;
+
 fn bookings() -> Label {
     "bookings".parse().expect("a label")
 }
@@ -59,8 +61,9 @@ async fn a_healthy_repository_gives_no_alarm() {
     let report = see(&world, &plan()).await;
     assert_eq!((report.status, kinds(&report)), (Status::Ok, vec![]));
     assert_eq!(report.labels.len(), 1);
-    // Nobody has attacked it yet.
-    assert!(matches!(&report.notes[..], [note] if note.contains("stonekeepd prove")));
+    // Nobody has attacked it yet, nor drilled.
+    let [prove, drill] = &report.notes[..] else { panic!("{:?}", report.notes) };
+    assert!(prove.contains("stonekeepd prove") && drill.contains("reporter"), "{report:?}");
     let newest = report.labels[0].newest.as_ref().expect("a snapshot");
     assert_eq!((newest.age_secs, newest.promise_left_percent), (0, 100));
     assert_eq!(report.objects, world.store.stored().len() as u64);

@@ -14,6 +14,8 @@ use crate::{
 
 /// How old a proof may be (3 d), as a watcher has it: it is made daily, and may fail to be once.
 const PROOF_AGE_MAX: Duration = Duration::from_secs(3 * 86_400);
+/// How old a drill may be (35 d), as a watcher has it: one a month, and a few days late.
+const DRILL_AGE_MAX: Duration = Duration::from_secs(35 * 86_400);
 
 pub(super) fn draw(repository: &RepositoryView, now: DateTime<Utc>) -> Markup {
     html! {
@@ -122,10 +124,25 @@ fn said(verdict: Verdict, count: u64) -> Option<String> {
 }
 
 fn drilled(seen: Option<&SeenView>, now: DateTime<Utc>) -> Markup {
+    let Some(seen) = seen else { return html! { "not known" } };
     html! {
-        @match seen.and_then(|seen| seen.drilled_at) {
-            Some(at) => (words::ago(at, now)),
-            None => "none known",
+        @match seen.drilled_at {
+            None if seen.drills_failed == 0 => "none known",
+            None => span class="bad" { "none that passed is known" },
+            Some(at) => {
+                @if words::between(at, now) > DRILL_AGE_MAX {
+                    span class="bad" { "! one passed, but that is long ago" }
+                } @else {
+                    span class="ok" { "✓ one passed" }
+                }
+                ", " (words::ago(at, now))
+            }
+        }
+        @if seen.drills_failed > 0 {
+            p class="bad" {
+                "✕ The last drill of " (words::some(seen.drills_failed, "database", "databases")) " failed."
+            }
+            p class="small" { code { "stonekeep watch" } " says of which, and the report why." }
         }
     }
 }

@@ -111,6 +111,22 @@ fn a_bucket_that_may_not_be_read_is_said() {
     assert!(said(&board).contains("A later one could not tell"));
 }
 
+#[test]
+fn a_drill_that_failed_or_is_long_ago_is_said() {
+    let board = planned(&["bookings"]);
+    let of = |drilled_at, drills_failed| {
+        let seen = seen(vec![("bookings", vec![snap(1, 7)])]);
+        board.looked("vault", Look::Seen(Seen { drilled_at, drills_failed, ..seen }));
+        said(&board)
+    };
+    let days_ago = |days| Some(noon() - TimeDelta::days(days));
+    assert!(of(None, 0).contains("none known"));
+    assert!(of(days_ago(3), 0).contains("✓ one passed"));
+    assert!(of(days_ago(36), 0).contains("! one passed, but that is long ago"));
+    assert!(of(None, 2).contains("✕ The last drill of 2 databases failed."));
+    assert!(of(days_ago(3), 1).contains("✕ The last drill of 1 database failed."));
+}
+
 fn said(board: &crate::board::Board) -> String {
     render(&board.view(false)).into_string()
 }
