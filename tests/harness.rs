@@ -313,7 +313,8 @@ impl Installation {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).expect("mode");
     }
 
-    fn recipient(&self, identity: &str) -> String {
+    /// The public half of an identity.
+    pub(crate) fn recipient(&self, identity: &str) -> String {
         must(Command::new("age-keygen").arg("-y").arg(self.path(identity))).trim().to_owned()
     }
 

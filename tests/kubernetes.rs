@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
+use stonekeep_postgres::connect::ConnectOptions;
 
 use crate::harness::{is_slow, must, run, said, script, server};
 
@@ -64,8 +65,6 @@ fn pod(job: &Value) -> &Value {
 fn broken_rules(job: &Value) -> Vec<String> {
     let (pod, of_job) = (&pod(job)["spec"], &job["spec"]["jobTemplate"]["spec"]);
     let (container, of_pod) = (&pod["containers"][0], &pod["securityContext"]);
-    let of_container = &container["securityContext"];
-    let image = container["image"].as_str().unwrap_or_default();
     let secret = &pod["volumes"]
         .as_array()
         .expect("volumes")
@@ -86,41 +85,49 @@ fn broken_rules(job: &Value) -> Vec<String> {
         ("time to end", pod["terminationGracePeriodSeconds"].as_u64() >= Some(60)),
         ("no token", pod["automountServiceAccountToken"] == false),
         ("an account of its own", pod["serviceAccountName"].is_string()),
-        (
-            "one container",
-            pod["containers"].as_array().is_some_and(|all| all.len() == 1)
-                && pod["initContainers"].is_null(),
-        ),
+        ("one container", pod["containers"].as_array().is_some_and(|all| all.len() == 1)),
         ("not root", of_pod["runAsNonRoot"] == true && of_pod["runAsUser"].as_u64() > Some(0)),
         ("seccomp", of_pod["seccompProfile"]["type"] == "RuntimeDefault"),
-        ("no escalation", of_container["allowPrivilegeEscalation"] == false),
-        ("read-only", of_container["readOnlyRootFilesystem"] == true),
-        ("no capabilities", of_container["capabilities"]["drop"] == serde_json::json!(["ALL"])),
         (
             "not the host's",
             ["hostNetwork", "hostPID", "hostIPC"].iter().all(|each| pod[each].is_null()),
         ),
+        ("private secrets", secret["defaultMode"] == 0o400),
+    ];
+    // What starts beforehand stays beside it, and is held as it is.
+    let beside = pod["initContainers"].as_array().into_iter().flatten();
+    let stays = |container: &&Value| container["restartPolicy"] == "Always";
+    let stay = ("nothing that ends first", beside.clone().all(|each| stays(&each)));
+    let of_all = beside.chain([container]).flat_map(container_rules);
+    rules
+        .into_iter()
+        .chain([stay])
+        .chain(of_all)
+        .filter(|(_, holds)| !holds)
+        .map(|(rule, _)| format!("{}: {rule}", job["metadata"]["name"]))
+        .collect()
+}
+
+fn container_rules(container: &Value) -> Vec<(&'static str, bool)> {
+    let security = &container["securityContext"];
+    let image = container["image"].as_str().unwrap_or_default();
+    let tag = image.rsplit('/').next().and_then(|name| name.split_once(':'));
+    vec![
+        ("no escalation", security["allowPrivilegeEscalation"] == false),
+        ("read-only", security["readOnlyRootFilesystem"] == true),
+        ("no capabilities", security["capabilities"]["drop"] == serde_json::json!(["ALL"])),
+        (
+            "not root of its own",
+            security["runAsUser"].is_null() || security["runAsUser"].as_u64() > Some(0),
+        ),
         ("requests", container["resources"]["requests"]["memory"].is_string()),
         ("a limit of memory", container["resources"]["limits"]["memory"].is_string()),
-        (
-            "a pinned image",
-            image
-                .rsplit('/')
-                .next()
-                .and_then(|name| name.split_once(':'))
-                .is_some_and(|(_, tag)| tag != "latest"),
-        ),
-        ("private secrets", secret["defaultMode"] == 0o400),
+        ("a pinned image", tag.is_some_and(|(_, tag)| tag != "latest")),
         (
             "no secret in the environment",
             !container.to_string().contains("secretKeyRef") && container["envFrom"].is_null(),
         ),
-    ];
-    rules
-        .into_iter()
-        .filter(|(_, holds)| !holds)
-        .map(|(rule, _)| format!("{}: {rule}", job["metadata"]["name"]))
-        .collect()
+    ]
 }
 
 /// Whether labels match a policy's selector; only `matchLabels` are written here.
@@ -169,11 +176,8 @@ fn every_pod_is_held_as_one_that_has_secrets() {
                 .filter(|policy| selects(policy, pod(job)))
                 .any(|policy| policy.to_string().contains("5432"));
             let component = &pod(job)["metadata"]["labels"]["app.kubernetes.io/component"];
-            assert_eq!(
-                reaches_databases,
-                component == "backup" || component == "drill",
-                "{component}"
-            );
+            // A drill's own server is in its pod.
+            assert_eq!(reaches_databases, component == "backup", "{component}");
         }
     }
 }
@@ -200,7 +204,7 @@ fn a_broken_rule_is_found() {
 }
 
 #[test]
-fn the_command_lines_are_those_of_the_programs_and_the_drill_is_suspended() {
+fn the_command_lines_are_those_of_the_programs() {
     for dir in all() {
         let documents = documents(&rendered(&dir));
         for job in of_kind(&documents, "CronJob") {
@@ -217,9 +221,36 @@ fn the_command_lines_are_those_of_the_programs_and_the_drill_is_suspended() {
                 command[0].strip_prefix("/usr/bin/").expect("where the Containerfile puts it");
             let mut help = Command::new(format!("{}/{name}", server("STONEKEEP_TEST_BIN")));
             // With --help, clap looks at what stands before it: an unknown command or option is refused.
-            let known = run(help.args(args).arg("--help")).status.success();
-            let suspended = job["spec"]["suspend"] == true;
-            assert_eq!(known, !suspended, "{}", container["args"]);
+            assert!(run(help.args(args).arg("--help")).status.success(), "{}", container["args"]);
+            assert!(job["spec"]["suspend"].is_null(), "{}", job["metadata"]["name"]);
+        }
+    }
+}
+
+#[test]
+fn the_drill_finds_its_server_by_a_socket_that_both_containers_share() {
+    let overlay = root().join("config/kubernetes/overlays/with-drill");
+    let documents = documents(&rendered(&overlay));
+    let jobs = of_kind(&documents, "CronJob");
+    let drill = jobs.iter().find(|job| job["metadata"]["name"] == "stonekeep-drill");
+    let pod = &pod(drill.expect("a drill"))["spec"];
+    let mounted = |container: &Value| {
+        let mounts = container["volumeMounts"].as_array().expect("mounts").clone();
+        let socket = mounts.into_iter().find(|mount| mount["name"] == "socket").expect("mounted");
+        socket["mountPath"].as_str().expect("a path").to_owned()
+    };
+    let (own, server) = (&pod["containers"][0], &pod["initContainers"][0]);
+    let args = own["args"].to_string();
+    let url = args.split('"').find(|word| word.starts_with("postgres://")).expect("a URL");
+    let target = ConnectOptions::parse(url).expect("a server");
+    assert_eq!(target.host, mounted(own));
+    // Where Debian's PostgreSQL, and so the image, has it.
+    assert_eq!(mounted(server), "/var/run/postgresql");
+    assert!(server["args"].to_string().contains("\"listen_addresses=\""), "{server}");
+    let volumes = pod["volumes"].as_array().expect("volumes");
+    for container in [own, server] {
+        for mount in container["volumeMounts"].as_array().expect("mounts") {
+            assert!(volumes.iter().any(|volume| volume["name"] == mount["name"]), "{mount}");
         }
     }
 }

@@ -2,12 +2,15 @@
 #![cfg(test)]
 
 mod belongings;
+mod browser;
 mod chain;
 mod cli;
 mod ddl;
+mod drill;
 mod expiry;
 mod extend;
 mod faults;
+mod forge;
 mod guard;
 mod harness;
 mod immutability;
@@ -28,6 +31,7 @@ mod poolers;
 mod prove;
 mod proxy;
 mod refusals;
+mod report;
 mod reuse;
 mod rotate;
 mod round_trip;

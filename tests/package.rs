@@ -148,7 +148,7 @@ begin installed
 machine sh -c 'dpkg -i /var/tmp/*.deb' >&2
 machine stonekeepd --version
 machine stonekeep --version
-machine getent passwd stonekeep
+machine getent passwd stonekeep stonekeep-drill
 machine stat -c '%A %U %n' /etc/stonekeep /etc/stonekeep/credentials /etc/stonekeep/credentials-watch /etc/stonekeep/credentials-drill
 machine dpkg -V stonekeep stonekeepd
 machine systemctl is-enabled stonekeepd.service stonekeepd-prove.timer stonekeep-watch.timer stonekeep-drill.timer || true
@@ -185,6 +185,7 @@ fn packages_are_installed_and_purged_and_leave_what_is_the_operators() {
     for expected in [
         &format!("stonekeepd {version}\nstonekeep {version}\n"),
         ":Stonekeep backups:/nonexistent:/usr/sbin/nologin\n",
+        ":Stonekeep restore drills:/nonexistent:/usr/sbin/nologin\n",
         "drwxr-xr-x root /etc/stonekeep\n",
         "drwx------ root /etc/stonekeep/credentials\n",
         "drwx------ root /etc/stonekeep/credentials-watch\n",

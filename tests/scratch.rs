@@ -84,11 +84,11 @@ async fn hold_one(options: &ScratchOptions) {
 async fn cancel(options: &ScratchOptions) {
     let mut after = Duration::from_millis(1);
     let mut cancelled = 0;
-    while let Err(_) = tokio::time::timeout(after, Scratch::start(options)).await {
+    while tokio::time::timeout(after, Scratch::start(options)).await.is_err() {
         cancelled += 1;
         let left = fs::read_dir(&options.dir).expect("listed").count();
         assert_eq!(left, 0, "after {after:?}");
-        after = after * 3 / 2 + Duration::from_millis(1);
+        after = 2 * after + Duration::from_millis(1);
     }
     println!("\ncancelled {cancelled}");
 }

@@ -234,6 +234,35 @@ fn what_the_daemon_does_needs_no_more_than_its_units_let_it() {
 }
 
 #[test]
+fn a_drill_with_a_server_of_its_own_needs_no_more_than_its_unit_lets_it() {
+    let source = Database::create("drilled", "CREATE TABLE t AS SELECT generate_series(1, 9999)");
+    let installation = Installation::create(&source);
+    installation.backup();
+    let (reports, scratch) = (installation.path("reports"), installation.path("scratch"));
+    fs::create_dir(&scratch).expect("created");
+    let mut drill = installation.reader(&["drill", "--identity", "identity1"]);
+    drill.arg("--report").arg(&reports).arg("--scratch-dir").arg(&scratch);
+    let output = run(&mut confined("stonekeep-drill.service", &installation.path(""), &drill));
+    assert!(output.status.success(), "drill: {}", said(&output));
+    assert!(fs::read_dir(&reports).expect("written").count() > 0);
+    assert_eq!(fs::read_dir(&scratch).expect("listed").count(), 0, "it is removed again");
+}
+
+#[test]
+fn a_drill_alone_is_told_to_stop_and_its_directories_are_those_of_the_unit() {
+    let text = unit("stonekeep-drill.service");
+    assert_eq!(settings(&text, "KillMode"), ["mixed"]);
+    let command = settings(&text, "ExecStart").concat();
+    let state = format!("/var/lib/{}", settings(&text, "StateDirectory").concat());
+    for option in [format!("--report {state}/reports"), format!("--scratch-dir {state}")] {
+        assert!(command.contains(&option), "{command}");
+    }
+    let users = fs::read_to_string(directory().join("stonekeep.sysusers")).expect("there");
+    let user = settings(&text, "User").concat();
+    assert!(users.contains(&format!("u {user} - ")), "{users}");
+}
+
+#[test]
 fn the_service_comes_up_reloads_and_ends_as_its_unit_lets_it() {
     let source = Database::create("serving", "CREATE TABLE t AS SELECT generate_series(1, 99)");
     let installation = Installation::create(&source);

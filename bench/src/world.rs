@@ -291,6 +291,7 @@ fn contents(run: &Run, segments: Vec<Copies>, database: &Database) -> Contents {
                 sliced: Vec::new(),
             },
             sequences: Vec::new(),
+            objects: None,
             warnings: Vec::new(),
         },
         segments,

@@ -6,7 +6,9 @@ mod call;
 mod figures;
 #[cfg(test)]
 mod fixture;
-mod signed;
+mod page;
+pub(crate) mod sentences;
+pub(crate) mod signed;
 mod terminal;
 mod told;
 

@@ -28,6 +28,8 @@ use stonekeep_process::{
 };
 use stonekeep_store::{DirectoryError, StoreError};
 
+use crate::drill::signed::ReportError;
+
 /// Why the process ends without having done what it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -108,6 +110,24 @@ pub(crate) enum Failure {
     /// `--owner`.
     #[error("cannot use --owner")]
     Owner(#[source] Box<SignatureError>),
+    /// A report cannot be signed.
+    #[error("cannot write the report")]
+    Report(#[source] Box<SignatureError>),
+    /// The report to check.
+    #[error("cannot read the report {}", path.display())]
+    ReportFile { path: PathBuf, source: io::Error },
+    /// The report to check is not what somebody signed.
+    #[error("do not believe {}", path.display())]
+    NotGenuine { path: PathBuf, source: Box<ReportError> },
+    /// `--reporter`.
+    #[error("cannot use --reporter")]
+    Reporter(#[source] Box<SignatureError>),
+    /// Nobody is named who may sign reports.
+    #[error("no line of {} names the principal \"reporter\": add the report key's, or give --reporter SHA256:…", path.display())]
+    NoReporter { path: PathBuf },
+    /// Nobody to believe about a report.
+    #[error("without a configuration, say whose report to believe: --reporter SHA256:…")]
+    NobodyToBelieve,
     /// It was asked to stop.
     #[error("stopped by a signal before the repository was read")]
     Stopped,
@@ -195,6 +215,9 @@ impl Failure {
             Self::Policies(source) => source.kind(),
             Self::Target(source) => source.kind(),
             Self::Owner(_)
+            | Self::Reporter(_)
+            | Self::NobodyToBelieve
+            | Self::ReportFile { .. }
             | Self::NoOwner
             | Self::NoReportKey
             | Self::NoBucket
@@ -208,12 +231,15 @@ impl Failure {
             | Self::Notifier { .. }
             | Self::AllowedSigners { .. }
             | Self::ReportKey { .. }
+            | Self::NoReporter { .. }
             | Self::Identity { .. }
             | Self::EmptyIdentity { .. }
             | Self::SealedIdentity { .. }
             | Self::SignerKey { .. }
             | Self::Policy { .. }
             | Self::LogFilter(_) => ErrorKind::Config,
+            Self::NotGenuine { .. } => ErrorKind::Corrupt,
+            Self::Report(_) => ErrorKind::Internal,
             Self::InTheWay { .. } => ErrorKind::Conflict,
             Self::Write { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 ErrorKind::Config

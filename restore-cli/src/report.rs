@@ -411,11 +411,11 @@ pub(crate) fn policy(document: &PolicyDocument) -> Vec<String> {
 }
 
 /// `2026-11-21T10:15:00Z`: no zone but UTC, no fractions.
-fn time(at: DateTime<Utc>) -> String {
+pub(crate) fn time(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// `1,234,567`.
-fn count(number: u64) -> String {
+pub(crate) fn count(number: u64) -> String {
     HumanCount(number).to_string()
 }

@@ -15,6 +15,7 @@ case $program in
   /usr/*) ;;
   *) cp "$program" "$dir/tmp/"; program=$dir/tmp/$(basename "$program") ;;
 esac
+{ cat /etc/passwd; echo "stonekeep-test:x:$id:$id::/nonexistent:/usr/sbin/nologin"; } >"$dir/tmp/passwd"
 chown -R "$id:$id" "$dir"
 export TMPDIR=$dir/tmp
 # shellcheck disable=SC2016  # expanded by the inner shell
@@ -24,6 +25,9 @@ exec unshare --mount --ipc --propagation private bash -c '
   shift 3
   mount --bind "$dir" "$dir"
   cd "$dir"
+  # As systemd-sysusers has it: PostgreSQL asks for the name of whoever starts it.
+  mount --bind tmp/passwd /etc/passwd
+  mount -o bind,remount,ro /etc/passwd
   mount -o bind,remount,ro /
   mount -t proc -o nosuid,nodev,noexec,subset=pid,hidepid=invisible proc /proc
   umask 0077

@@ -10,6 +10,7 @@ mod compare;
 mod content;
 mod error;
 mod guard;
+mod objects;
 mod plan;
 mod reorder;
 mod run;

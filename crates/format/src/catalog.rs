@@ -1,6 +1,6 @@
 //! The sealed map from tables to segments, with what each table held: for restore, comparison and drill.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,9 @@ pub struct Catalog {
     pub large_objects: LargeObjects,
     /// The sequences' values, as the archive's table of contents has them.
     pub sequences: Vec<SequenceValue>,
+    /// What there was beside rows, as the server listed it and not pg_dump. Absent: taken by a version that did not ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<Objects>,
     /// What pg_dump warned of.
     pub warnings: Vec<String>,
 }
@@ -146,6 +149,41 @@ pub struct SequenceValue {
     pub last_value: i64,
     /// Whether the next value is the one after it.
     pub is_called: bool,
+}
+
+/// The objects of a database that a restore must bring back, by kind: `table`, `index`, `constraint`. An open set: a reader
+/// leaves alone a kind that it does not know, and a kind that is not here was not listed, or there was none of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Objects(pub BTreeMap<String, Vec<CatalogObject>>);
+
+impl Objects {
+    /// Returns how many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.values().map(Vec::len).sum()
+    }
+}
+
+/// An object. Its definition is not here: servers of different versions print the same one in other words.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogObject {
+    /// Its name, with that of its schema and of what it is on; never quoted, and not to be taken apart.
+    pub name: Text,
+    /// Its owner, of those that pg_restore gives one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Text>,
+    /// Of an extension: its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Whether an index was not valid, a constraint not validated, a materialized view without content.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unfinished: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// Bytes of the source's encoding that are nearly always UTF-8: in JSON, `%` and every byte that is not part of valid UTF-8

@@ -16,6 +16,9 @@ use crate::{
 };
 
 const BEGIN: &[u8] = b"-----BEGIN SSH SIGNATURE-----";
+/// What stands before the signature of a page, and behind it, each in lines of their own.
+const COMMENT: &[u8] = b"<!--\n";
+const COMMENT_END: &[u8] = b"-->\n";
 const HASH: HashAlg = HashAlg::Sha512;
 /// Keys are named by SHA-256, as `ssh-keygen -l` does.
 const HASH_OF_KEYS: HashAlg = HashAlg::Sha256;
@@ -401,17 +404,48 @@ pub fn verify_document<T: SignedDocument>(
     let (body, armour) = split(bytes).ok_or(SignatureError::Unsigned)?;
     let signature = SshSig::from_pem(armour).map_err(|_| SignatureError::Unsigned)?;
     let document: T = serde_json::from_slice(body).map_err(SignatureError::Document)?;
+    check_signature(body, &signature, &document, trust)?;
+    check_place(&document, found)?;
+    Ok(document)
+}
+
+/// Verifies the armoured signature over a message that `document` stands in, and returns the fingerprint of the key that made it.
+///
+/// # Errors
+/// As [`verify_document`].
+pub fn verify_message<T: SignedDocument>(
+    message: &[u8],
+    armour: &[u8],
+    document: &T,
+    found: Found<'_>,
+    trust: &Trust,
+) -> Result<String, SignatureError> {
+    let signature = SshSig::from_pem(armour).map_err(|_| SignatureError::Unsigned)?;
+    check_signature(message, &signature, document, trust)?;
+    check_place(document, found)?;
+    Ok(fingerprint_of(&signature))
+}
+
+fn check_signature<T: SignedDocument>(
+    message: &[u8],
+    signature: &SshSig,
+    document: &T,
+    trust: &Trust,
+) -> Result<(), SignatureError> {
     if !trust.allows(signature.public_key(), T::NAMESPACE, document.signed_at()) {
         return Err(SignatureError::NotAllowed {
-            fingerprint: signature.public_key().fingerprint(HASH_OF_KEYS).to_string(),
+            fingerprint: fingerprint_of(signature),
             namespace: T::NAMESPACE.as_str(),
             at: document.signed_at(),
         });
     }
     let key = PublicKey::from(signature.public_key().clone());
-    key.verify(T::NAMESPACE.as_str(), body, &signature).map_err(|_| SignatureError::Mismatch)?;
-    check_place(&document, found)?;
-    Ok(document)
+    let verified = key.verify(T::NAMESPACE.as_str(), message, signature);
+    verified.map_err(|_| SignatureError::Mismatch)
+}
+
+fn fingerprint_of(signature: &SshSig) -> String {
+    signature.public_key().fingerprint(HASH_OF_KEYS).to_string()
 }
 
 fn check_place<T: SignedDocument>(document: &T, found: Found<'_>) -> Result<(), SignatureError> {
@@ -444,6 +478,27 @@ pub fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = bytes.windows(BEGIN.len()).rposition(|window| window == BEGIN)?;
     let after_newline = at == 0 || bytes[at - 1] == b'\n';
     after_newline.then(|| bytes.split_at(at))
+}
+
+/// Puts the armoured signature behind a page of HTML, in a comment, which browsers do not show.
+#[must_use]
+pub fn join_page(mut page: Vec<u8>, armour: &str) -> Vec<u8> {
+    for part in [COMMENT, armour.trim_end().as_bytes(), b"\n", COMMENT_END] {
+        page.extend_from_slice(part);
+    }
+    page
+}
+
+/// Cuts a page into the signed bytes and the armour. There is one way to write a signature behind a page, that of [`join_page`]:
+/// a page of which one byte was changed is another one, wherever that byte stands.
+#[must_use]
+pub fn split_page(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = bytes.strip_suffix(COMMENT_END)?;
+    let at = rest.windows(COMMENT.len()).rposition(|window| window == COMMENT)?;
+    let armour = &rest[at + COMMENT.len()..];
+    let written = SshSig::from_pem(armour).ok()?.to_pem(LineEnding::LF).ok()?;
+    let is_as_written = armour.strip_suffix(b"\n") == Some(written.trim_end().as_bytes());
+    is_as_written.then(|| (&rest[..at], armour))
 }
 
 /// Returns `SHA256:…` of a public key, one line of OpenSSH text, as `ssh-keygen -l` prints it.
@@ -639,6 +694,47 @@ mod tests {
         assert!(other(|n| n.key = "attempts/bookings/2".parse().expect("a key")).contains("key"));
         assert!(other(|n| n.label = "invoices".parse().expect("a label")).contains("label"));
         assert!(other(|n| n.format = "stonekeep/note/2".to_owned()).contains("format"));
+    }
+
+    #[test]
+    fn what_was_signed_with_a_page_around_it_verifies_with_that_page_only() {
+        let trust = trust(&[Namespace::Attempt], None, None);
+        let note = note();
+        let found = Found { key: &note.key, repository: None };
+        let signed = |text: &[u8]| {
+            join_page(text.to_vec(), &signer().sign(Namespace::Attempt, text).expect("signed"))
+        };
+        let (page, other) = (signed(b"<p>one</p>\n"), signed(b"<p>two</p>\n"));
+        let (text, armour) = split_page(&page).expect("signed");
+        assert_eq!(text, b"<p>one</p>\n");
+        let by = verify_message(text, armour, &note, found, &trust).expect("verifies");
+        assert_eq!(by, signer().fingerprint());
+        let (_, armour) = split_page(&other).expect("signed");
+        let refused = verify_message(text, armour, &note, found, &trust);
+        assert!(matches!(refused, Err(SignatureError::Mismatch)));
+        for cut in 1..page.len() - text.len() {
+            assert!(split_page(&page[..page.len() - cut]).is_none(), "{cut} bytes less");
+        }
+    }
+
+    #[test]
+    fn no_byte_of_a_pages_signature_can_be_another() {
+        let page = b"<p>\n";
+        let armour = signer().sign(Namespace::Attempt, page).expect("signed");
+        let whole = join_page(page.to_vec(), &armour);
+        let trust = trust(&[Namespace::Attempt], None, None);
+        let note = note();
+        let found = Found { key: &note.key, repository: None };
+        for at in 0..whole.len() {
+            for flip in [1, 2, 4, 7, 32, 128] {
+                let mut changed = whole.clone();
+                changed[at] ^= flip;
+                let verified = split_page(&changed).map(|(text, armour)| {
+                    verify_message(text, armour, &note, found, &trust).is_ok()
+                });
+                assert_ne!(verified, Some(true), "byte {at}, {flip}");
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Rows are printed by COPY under the same rules as when they were dumped and folded into the same digests; sequences,
 //! indexes, constraints and materialized views are listed. The comparison itself is the engine's. This only reads.
 
+use std::collections::BTreeSet;
+
 use stonekeep_format::{
     ErrorKind,
     archive::{Archive, RowFormat},
@@ -14,6 +16,7 @@ use tokio_postgres::Client;
 use crate::{
     connect::{ConnectError, ConnectOptions, connect},
     load::{CopyStatement, LoadError, Pins, archive_encoding, utf8_statement},
+    objects::{self, Found},
     refusal::Refusal,
     rows::{Rows, RowsError},
     session::Session,
@@ -225,10 +228,30 @@ impl Comparer {
     /// # Errors
     /// [`CompareError`].
     pub async fn object_states(&mut self) -> Result<ObjectStates, CompareError> {
-        object_states(&self.session)
-            .await
-            .map_err(|refusal| CompareError::Refused { what: "lists".to_owned(), refusal })
+        object_states(&self.session).await.map_err(lists)
     }
+}
+
+impl Comparer {
+    /// Lists the database's objects; see [`objects::found`].
+    ///
+    /// # Errors
+    /// [`CompareError`].
+    pub async fn objects(&mut self) -> Result<Vec<Found>, CompareError> {
+        objects::found(&self.session, &self.encoding).await.map_err(lists)
+    }
+
+    /// Returns those of the roles that the server has; see [`objects::roles_of`].
+    ///
+    /// # Errors
+    /// [`CompareError`].
+    pub async fn roles(&mut self, names: &[&Text]) -> Result<BTreeSet<Text>, CompareError> {
+        objects::roles_of(&self.session, names).await.map_err(lists)
+    }
+}
+
+fn lists(refusal: Refusal) -> CompareError {
+    CompareError::Refused { what: "lists".to_owned(), refusal }
 }
 
 fn is_full(content: &[u8]) -> bool {

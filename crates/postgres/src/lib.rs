@@ -8,6 +8,7 @@
 pub mod compare;
 pub mod connect;
 pub mod load;
+pub mod objects;
 pub mod pem;
 pub mod properties;
 pub mod question;

@@ -331,8 +331,8 @@ mod tests {
     #[test]
     fn a_path_that_no_socket_fits_into_is_refused_with_its_limit() {
         let long = PathBuf::from(format!("/{}", "x".repeat(80)));
-        assert!(matches!(check_length(&long), Err(ScratchError::Path { bytes_max: 63, .. })));
-        let longest = PathBuf::from(format!("/{}", "x".repeat(62)));
+        assert!(matches!(check_length(&long), Err(ScratchError::Path { bytes_max: 64, .. })));
+        let longest = PathBuf::from(format!("/{}", "x".repeat(63)));
         assert!(check_length(&longest).is_ok());
     }
 

@@ -23,7 +23,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use stonekeep_format::{
     archive::{Archive, RowFormat},
-    catalog::DatabaseProperties,
+    catalog::{DatabaseProperties, Objects},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,7 @@ pub use self::{
 };
 use crate::{
     connect::{ConnectOptions, Session, connect},
+    objects,
     properties::read_properties,
     session,
     tools::ToolDirs,
@@ -80,6 +81,8 @@ pub struct Dump {
     pub tables: Vec<SourceTable>,
     /// The large objects.
     pub large_objects: Vec<LargeObject>,
+    /// What there is beside rows, as the server lists it.
+    pub objects: Objects,
     /// Who reads what; take them out and run them.
     pub workers: Vec<Worker>,
     /// The server's clock when the snapshot was exported.
@@ -167,7 +170,7 @@ async fn try_begin(
         contents = describe(options, info, &coordinator, &listed) => contents?,
         lost = coordinator.lost() => return Err(lost),
     };
-    let Described { database, archive, tables, large_objects, workers, globals, warnings } =
+    let Described { database, archive, tables, large_objects, objects, workers, globals, warnings } =
         contents;
     Ok(Dump {
         info: info.clone(),
@@ -175,6 +178,7 @@ async fn try_begin(
         archive,
         tables,
         large_objects,
+        objects,
         workers,
         snapshot_at: coordinator.exported_at,
         wal_lsn: coordinator.wal_lsn.clone(),
@@ -190,6 +194,7 @@ struct Described {
     archive: Archive,
     tables: Vec<SourceTable>,
     large_objects: Vec<LargeObject>,
+    objects: Objects,
     workers: Vec<Worker>,
     globals: Vec<u8>,
     warnings: Vec<String>,
@@ -224,10 +229,12 @@ async fn describe(
     let large_objects = large_objects::list(&coordinator.session, &archive).await?;
     assign::assign_large_objects(&mut workers, &large_objects);
     let database = read_properties(&coordinator.session).await.map_err(DumpError::from)?;
+    let objects = objects::wanted(&coordinator.session, &info.encoding).await;
+    let objects = objects.map_err(DumpError::from)?;
     let (globals, more_warnings) = toc::globals(options, info).await?;
     let mut warnings = toc.warnings;
     warnings.extend(more_warnings);
-    Ok(Described { database, archive, tables, large_objects, workers, globals, warnings })
+    Ok(Described { database, archive, tables, large_objects, objects, workers, globals, warnings })
 }
 
 /// Opens a session under the settings of a reading one.

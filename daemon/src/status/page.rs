@@ -9,9 +9,8 @@ mod stores;
 use std::sync::LazyLock;
 
 use axum::http::HeaderValue;
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use sha2::{Digest as _, Sha256};
+use stonekeep_process::page;
 
 use super::words;
 use crate::board::view::{DatabaseView, Standing, View};
@@ -23,14 +22,11 @@ const CARDS_MAX: usize = 40;
 /// Databases that have a line of their own besides (400).
 const LINES_MAX: usize = 400;
 
-const STYLE: &str = include_str!("style.css");
+static STYLE: LazyLock<String> = LazyLock::new(|| page::style(include_str!("style.css")));
 
 /// What a browser may do with an answer: show it with this one style, and nothing else.
 pub(super) static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let digest = STANDARD.encode(Sha256::digest(STYLE));
-    let policy = format!(
-        "default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    );
+    let policy = format!("{}; frame-ancestors 'none'", page::policy(&STYLE));
     // Base 64 and ASCII.
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 });
@@ -54,7 +50,7 @@ pub(super) fn render(view: &View) -> Markup {
                 meta name="color-scheme" content="light dark";
                 meta http-equiv="refresh" content=(REFRESH_SECS);
                 title { (title(&databases)) }
-                style { (PreEscaped(STYLE)) }
+                style { (PreEscaped(&*STYLE)) }
             }
             body {
                 (head(view))

@@ -149,6 +149,7 @@ fn catalog(plan: &BackupPlan, run: &Run, copied: &Copied, listed: &Listed) -> Ca
         tables: tables(copied, listed),
         large_objects: catalog_large_objects(copied, listed),
         sequences: archive_sequences(&dump.archive),
+        objects: Some(dump.objects.clone()),
         warnings: dump.info.remarks.iter().chain(&dump.warnings).cloned().collect(),
     }
 }

@@ -4,12 +4,12 @@
 //! leave finished: indexes, constraints, materialized views.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use stonekeep_format::{
-    archive::Archive,
+    archive::{Archive, Entry},
     catalog::{Catalog, SequenceValue, Text},
     digest::{RowDigest, RowDigestKey},
     drill::{Compared, DrillTable, TableOutcome},
@@ -23,12 +23,16 @@ use tokio::task::JoinSet;
 
 use super::{
     RestoreError,
+    objects::{Restored, compare_objects, roles},
     plan::{LoadTable, groups},
 };
 use crate::{Context, events::Event};
 
 /// How many differences an error names; it tells how many there are.
 const DIFFERENCES_MAX: usize = 20;
+
+/// How many materialized views are named.
+const VIEWS_MAX: usize = 10;
 
 /// What is compared with what.
 #[derive(Debug, Clone)]
@@ -47,6 +51,10 @@ pub(super) struct Comparison {
     pub(super) jobs: usize,
     /// Whether nothing else is in the database, so that what is more than the snapshot's is a difference, too.
     pub(super) alone: bool,
+    /// Whether the whole snapshot was restored, so that every object must be there.
+    pub(super) whole: bool,
+    /// Whether owners and rights were restored.
+    pub(super) owners: bool,
 }
 
 /// What a comparison came to.
@@ -79,10 +87,12 @@ impl CompareOutcome {
     }
 
     /// Takes in a kind of objects, of which `differing` are not as they were.
-    fn add(&mut self, what: &str, wanted: u64, differing: Vec<String>) {
+    pub(super) fn add(&mut self, what: &str, wanted: u64, differing: Vec<String>) {
         let same = wanted.saturating_sub(differing.len() as u64);
         self.compared.push(Compared { what: what.to_owned(), wanted, same });
-        self.differences.extend(differing);
+        // A table that is missing is missed twice: its rows, and it.
+        let told: HashSet<String> = self.differences.iter().cloned().collect();
+        self.differences.extend(differing.into_iter().filter(|what| !told.contains(what)));
     }
 }
 
@@ -99,11 +109,12 @@ impl Comparison {
         self.large_objects(&mut comparer, &mut all).await?;
         let found = comparer.sequence_values().await?;
         let wanted = &self.catalog.sequences;
-        all.add("sequences", wanted.len() as u64, sequence_differences(wanted, found));
-        if self.alone {
-            all.differences.extend(unfinished(&self.archive, comparer.object_states().await?));
-        }
+        all.add("values of sequences", wanted.len() as u64, sequence_differences(wanted, found));
+        self.objects(&mut comparer, &mut all).await?;
+        all.notes.iter().for_each(|what| context.warn(what.clone()));
         all.not_checked.iter().for_each(|what| context.warn(what.clone()));
+        // Of no news to whoever restores: in a drill's report it belongs.
+        all.not_checked.extend(computed(&self.archive));
         Ok(all)
     }
 
@@ -145,6 +156,27 @@ impl Comparison {
             context.tell(Event::Progress { bytes: total.bytes, rows: total.rows });
         }
         Ok(done)
+    }
+
+    /// What else there was. A database that holds other things, or a part of the snapshot, is not asked.
+    async fn objects(
+        &self,
+        comparer: &mut Comparer,
+        all: &mut CompareOutcome,
+    ) -> Result<(), RestoreError> {
+        if !self.alone {
+            return Ok(());
+        }
+        let Some(wanted) = self.catalog.objects.as_ref().filter(|_| self.whole) else {
+            all.differences.extend(unfinished(&self.archive, comparer.object_states().await?));
+            let why = "indexes, constraints and other objects that may be missing: the version of stonekeep that took the snapshot did not list them";
+            all.not_checked.extend(self.whole.then(|| why.to_owned()));
+            return Ok(());
+        };
+        let found = comparer.objects().await?;
+        let roles = comparer.roles(&roles(wanted)).await?;
+        compare_objects(wanted, &Restored { found, roles, owners: self.owners }, all);
+        Ok(())
     }
 
     async fn large_objects(
@@ -273,6 +305,21 @@ fn sequence_differences(wanted: &[SequenceValue], found: Vec<SequenceValue>) -> 
     };
     let differing = wanted.iter().filter(differs);
     differing.map(|each| format!("the value of sequence {}.{}", each.schema, each.name)).collect()
+}
+
+/// What nobody can compare: a materialized view holds what its query gave then, and a restore asks it again.
+fn computed(archive: &Archive) -> Option<String> {
+    let is_view = |entry: &&Entry| entry.desc.as_deref() == Some(b"MATERIALIZED VIEW DATA");
+    let text = |bytes: &Option<Vec<u8>>| {
+        String::from_utf8_lossy(bytes.as_deref().unwrap_or_default()).into_owned()
+    };
+    let views = archive.entries.iter().filter(is_view);
+    let names: Vec<String> =
+        views.map(|entry| format!("{}.{}", text(&entry.namespace), text(&entry.tag))).collect();
+    (!names.is_empty()).then(|| {
+        let (all, first) = (names.len(), names[..names.len().min(VIEWS_MAX)].join(", "));
+        format!("the rows of {all} materialized views, which are computed anew: {first}")
+    })
 }
 
 /// What is not valid although the archive does not say that it was so: pg_dump leaves out invalid indexes, writes `NOT VALID`

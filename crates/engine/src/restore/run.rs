@@ -280,6 +280,8 @@ impl Run<'_> {
             pins: self.options.pins.clone(),
             jobs: self.options.jobs,
             alone: self.destination.alone,
+            whole: self.plan.selection.is_all(),
+            owners: !self.plan.no_owner,
         }
     }
 

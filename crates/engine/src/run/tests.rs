@@ -264,6 +264,7 @@ fn contents(run: &Run, segments: Vec<Copies>, tables: &[&str]) -> Contents {
             sliced: Vec::new(),
         },
         sequences: Vec::new(),
+        objects: None,
         warnings: Vec::new(),
     };
     let versions = Versions { stonekeep: "0".into(), server: "15".into(), pg_dump: "15".into() };

@@ -449,6 +449,7 @@ impl Writer {
             tables,
             large_objects,
             sequences: Vec::new(),
+            objects: None,
             warnings: Vec::new(),
         };
         self.segment(

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, path::Path};
 use super::{ScratchError, ScratchOptions, room};
 
 const MIB: u64 = 1 << 20;
-/// What the write-ahead log may take of the disk beside the data (`max_wal_size`, 2 GiB): twice PostgreSQL's default, so that a
-/// load meets half as many checkpoints.
-pub const WAL_BYTES_MAX: u64 = 2 << 30;
+/// What the write-ahead log may take of the disk beside the data (`max_wal_size`, 1 GiB, PostgreSQL's default): a checkpoint costs
+/// little where nothing is synced, and the room for the log must be there besides that for the data.
+pub const WAL_BYTES_MAX: u64 = 1 << 30;
 /// What the buffers take of the memory that is there: an eighth. PostgreSQL's documentation says a quarter for a machine that does
 /// nothing else; here the restore runs beside it, and the file system's cache serves as well.
 const BUFFERS_PART: u64 = 8;

@@ -1,4 +1,5 @@
-// Measures the page in the frame: its width, and the contrast of every text with what lies behind it.
+// Measures the page in the frame: its width, the contrast of every text with what lies behind it, what it loaded, and what in
+// it could do anything.
 const frame = document.querySelector("iframe");
 const channels = (colour) => (colour.match(/[\d.]+/g) || []).map(Number);
 const luminance = ([r, g, b]) => {
@@ -17,7 +18,7 @@ frame.onload = () => {
   let contrast = 21, worst = "", texts = 0;
   for (const node of page.body.querySelectorAll("*")) {
     const has = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
-    if (!has || !node.getClientRects().length || node.closest("title, desc")) continue;
+    if (!has || !node.getClientRects().length || node.closest("title, desc, script")) continue;
     const style = view.getComputedStyle(node);
     const colour = channels(node.namespaceURI.endsWith("svg") ? style.fill : style.color);
     const [a, b] = [luminance(colour), luminance(behind(view, node))];
@@ -25,6 +26,9 @@ frame.onload = () => {
     texts += 1;
     if (ratio < contrast) [contrast, worst] = [ratio, node.textContent.slice(0, 60)];
   }
-  document.querySelector("pre").textContent = JSON.stringify({ width: page.documentElement.scrollWidth, contrast, worst, texts });
+  const loaded = view.performance.getEntriesByType("resource").length;
+  const active = page.querySelectorAll("script:not([type='application/json']), img, iframe, object, embed, link, form").length;
+  const report = JSON.parse(page.getElementById("report")?.textContent ?? "null");
+  document.querySelector("pre").textContent = JSON.stringify({ width: page.documentElement.scrollWidth, contrast, worst, texts, loaded, active, report });
 };
 frame.srcdoc = PAGE;

@@ -1,0 +1,254 @@
+//! What a report says in words, on a page as at a terminal.
+
+use std::time::Duration;
+
+use stonekeep_format::drill::{DrillReport, DrillTable, DrillVerdict, TableOutcome};
+use stonekeep_process::{output::bytes, words};
+
+/// How a drill stands. Slow is passed, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// As it should be.
+    Good,
+    /// Passed, but the restore took longer than it may.
+    Slow,
+    /// Failed.
+    Failed,
+}
+
+impl Standing {
+    pub(super) fn of(report: &DrillReport) -> Self {
+        match report.verdict {
+            DrillVerdict::Fail => Self::Failed,
+            DrillVerdict::Pass if report.is_slow() => Self::Slow,
+            DrillVerdict::Pass => Self::Good,
+        }
+    }
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "PASS",
+            Self::Slow => "PASS, BUT SLOW",
+            Self::Failed => "FAIL",
+        }
+    }
+}
+
+/// The verdict in a few words.
+pub(super) fn headline(report: &DrillReport) -> String {
+    let label = &report.label;
+    match (report.verdict, report.rto_ms) {
+        (DrillVerdict::Pass, _) => format!("{label} can be recovered"),
+        (DrillVerdict::Fail, Some(_)) => format!("{label} did not come back as it was"),
+        (DrillVerdict::Fail, None) => format!("{label} could not be restored"),
+    }
+}
+
+/// The verdict in figures. Numbers are written as `count` does.
+pub(super) fn verdict(report: &DrillReport, count: fn(u64) -> String) -> String {
+    let sums = Sums::of(&report.tables);
+    let mut said = match report.verdict {
+        DrillVerdict::Fail => {
+            format!("{} found.", number_of(problems(report), "problem was", "problems were", count))
+        }
+        DrillVerdict::Pass if sums.compared == 0 => "There was no table to compare.".to_owned(),
+        DrillVerdict::Pass => format!(
+            "All {} in {} are what production held at the snapshot.",
+            number_of(sums.rows, "row", "rows", count),
+            number_of(sums.compared, "table", "tables", count),
+        ),
+    };
+    if sums.left_out > 0 {
+        let tables = number_of(sums.left_out, "table was", "tables were", count);
+        said.push_str(&format!(" {tables} not compared."));
+    }
+    if report.verdict == DrillVerdict::Pass && report.is_slow() {
+        said.push_str(" But recovery took longer than it may.");
+    }
+    said
+}
+
+/// How many problems were found, those that are not named as well.
+pub(crate) fn problems(report: &DrillReport) -> u64 {
+    report.more_problems.saturating_add(report.problems.len() as u64)
+}
+
+/// What was compared, table by table.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Sums {
+    /// Tables that were read back, or looked for.
+    pub(super) compared: u64,
+    /// Their rows, as production held them.
+    pub(super) rows: u64,
+    /// Tables that are not as they were.
+    pub(super) differ: u64,
+    /// Tables that were not read back.
+    pub(super) left_out: u64,
+}
+
+impl Sums {
+    pub(super) fn of(tables: &[DrillTable]) -> Self {
+        let mut sums = Self::default();
+        for table in tables {
+            if table.outcome == TableOutcome::NotCompared {
+                sums.left_out += 1;
+                continue;
+            }
+            sums.compared += 1;
+            sums.rows = sums.rows.saturating_add(table.rows);
+            sums.differ += u64::from(is_bad(table.outcome));
+        }
+        sums
+    }
+}
+
+/// Whether a table is not what production held.
+pub(super) const fn is_bad(outcome: TableOutcome) -> bool {
+    matches!(outcome, TableOutcome::Differs | TableOutcome::Missing)
+}
+
+/// What comparing a table came to.
+pub(super) const fn outcome(outcome: TableOutcome) -> &'static str {
+    match outcome {
+        TableOutcome::Same => "same",
+        TableOutcome::Moved => "same, rows in another partition",
+        TableOutcome::Differs => "differs",
+        TableOutcome::Missing => "missing",
+        TableOutcome::NotCompared => "not compared",
+    }
+}
+
+/// The tables: those that are not as they were first, then those nobody looked at, then the largest.
+pub(super) fn in_order(tables: &[DrillTable]) -> Vec<&DrillTable> {
+    let mut all: Vec<&DrillTable> = tables.iter().collect();
+    all.sort_by_key(|table| {
+        let grade = match table.outcome {
+            TableOutcome::Missing => 0,
+            TableOutcome::Differs => 1,
+            TableOutcome::NotCompared => 2,
+            TableOutcome::Moved => 3,
+            TableOutcome::Same => 4,
+        };
+        (grade, std::cmp::Reverse(table.bytes))
+    });
+    all
+}
+
+/// What is done in a phase; a phase of a later version goes by its own name.
+pub(super) fn phase(name: &str) -> &str {
+    match name {
+        "verifying" => "looking at every object",
+        "fetching" => "trying each identity",
+        "starting" => "starting a scratch server",
+        "preparing" => "preparing the database",
+        "schema" => "schema",
+        "loading" => "loading rows",
+        "finishing" => "indexes and constraints",
+        "comparing" => "comparing every row",
+        "analyzing" => "statistics",
+        "checking" => "the operator's checks",
+        "removing" => "removing it all again",
+        other => other,
+    }
+}
+
+/// Where it was restored to.
+pub(super) fn server(report: &DrillReport) -> String {
+    let server = &report.server;
+    let place = match (&server.address, server.scratch) {
+        (Some(address), _) => format!("a new database on {}", words::visible(address)),
+        (None, true) => "a scratch server, made for it and removed again".to_owned(),
+        (None, false) => "a new database".to_owned(),
+    };
+    let version = server.version.as_ref().map(|version| format!(", PostgreSQL {version}"));
+    format!("{place}{}", version.unwrap_or_default())
+}
+
+/// How the recovery time stands to what it may be.
+pub(super) fn against_target(report: &DrillReport) -> String {
+    match (report.rto_ms, report.rto_max_ms) {
+        (_, None) => "no target is set (rto_max)".to_owned(),
+        (None, Some(max)) => format!("it may take {}", took(max)),
+        (Some(rto), Some(max)) if rto > max => {
+            format!("{} longer than the {} it may take", took(rto - max), took(max))
+        }
+        (Some(rto), Some(max)) => {
+            format!("{} % of the {} it may take", percent(rto, max), took(max))
+        }
+    }
+}
+
+/// A part in hundredths.
+pub(super) fn percent(part: u64, whole: u64) -> u64 {
+    let percent = (u128::from(part) * 100).checked_div(u128::from(whole)).unwrap_or(0);
+    u64::try_from(percent).unwrap_or(u64::MAX)
+}
+
+/// `40 ms`, `7.4 s`, `42 s`, `12 min 34 s`, `3 h 05 min`.
+pub(crate) fn took(ms: u64) -> String {
+    let time = Duration::from_millis(ms);
+    let secs = time.as_secs();
+    match secs {
+        0 => format!("{ms} ms"),
+        60..3_600 if !secs.is_multiple_of(60) => format!("{} min {:02} s", secs / 60, secs % 60),
+        _ => words::span(time),
+    }
+}
+
+/// `38.2 MiB/s`; nothing where nothing was moved, or in no time.
+pub(super) fn rate(moved: u64, ms: u64) -> Option<String> {
+    let per_sec = (u128::from(moved) * 1000).checked_div(u128::from(ms))?;
+    (moved > 0).then(|| format!("{}/s", bytes(u64::try_from(per_sec).unwrap_or(u64::MAX))))
+}
+
+/// `1 row`, `2 rows`, with the number as `count` writes it.
+pub(crate) fn number_of(number: u64, one: &str, many: &str, count: fn(u64) -> String) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drill::fixture;
+
+    #[test]
+    fn times_are_as_long_as_they_must_be() {
+        let cases = [
+            (0, "0 ms"),
+            (999, "999 ms"),
+            (7_449, "7.4 s"),
+            (59_000, "59 s"),
+            (60_000, "1 min"),
+            (754_000, "12 min 34 s"),
+            (11_100_000, "3 h 05 min"),
+        ];
+        for (ms, text) in cases {
+            assert_eq!(took(ms), text);
+        }
+        assert_eq!(rate(10 << 20, 500).as_deref(), Some("20.0 MiB/s"));
+        assert_eq!((rate(0, 500), rate(5, 0)), (None, None));
+    }
+
+    #[test]
+    fn a_passed_drill_never_says_more_than_was_compared() {
+        let mut report = fixture::passed();
+        let said = |report: &DrillReport| verdict(report, words::count);
+        assert!(said(&report).starts_with("All "), "{}", said(&report));
+        report.tables[3].outcome = TableOutcome::NotCompared;
+        assert!(said(&report).ends_with("1 table was not compared."), "{}", said(&report));
+        report.tables.clear();
+        assert_eq!(said(&report), "There was no table to compare.");
+        report.rto_max_ms = Some(1);
+        assert!(said(&report).ends_with("longer than it may."), "{}", said(&report));
+        assert_eq!(Standing::of(&report), Standing::Slow);
+    }
+
+    #[test]
+    fn what_differs_stands_before_what_is_large() {
+        let report = fixture::failed();
+        let order: Vec<TableOutcome> =
+            in_order(&report.tables).iter().take(4).map(|table| table.outcome).collect();
+        use TableOutcome::{Differs, Missing, Moved, NotCompared};
+        assert_eq!(order, [Missing, Differs, NotCompared, Moved]);
+    }
+}

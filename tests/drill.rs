@@ -1,0 +1,1 @@
+//! A drill finds what is wrong in a snapshot, and nothing else.
