@@ -89,14 +89,15 @@ struct Forger<'a> {
     owner: Trust,
 }
 
-/// Makes of the newest snapshot the next one, with other contents. `change` gets that snapshot's and those of the one before.
-/// Returns the id of what was made.
+/// Makes of a snapshot the newest one, with other contents. `change` gets those of that snapshot and of the one before it. Returns
+/// the id of what was made.
 pub(crate) fn forge(
     installation: &Installation,
+    genuine: &str,
     change: impl FnOnce(&mut Forgery, Option<&Forgery>),
 ) -> String {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(Forger::new(installation).forge(change))
+    runtime.block_on(Forger::new(installation).forge(genuine, change))
 }
 
 impl<'a> Forger<'a> {
@@ -114,23 +115,27 @@ impl<'a> Forger<'a> {
         }
     }
 
-    async fn forge(&self, change: impl FnOnce(&mut Forgery, Option<&Forgery>)) -> String {
+    async fn forge(
+        &self,
+        genuine: &str,
+        change: impl FnOnce(&mut Forgery, Option<&Forgery>),
+    ) -> String {
         let store = Arc::new(self.store(User::Reader).await);
         let stores = Stores::new(store, Vec::new());
         let repository = Repository::open(stores, &self.owner, &self.context).await.expect("open");
-        let latest = Selector::LatestOf("bookings".parse().expect("a label"));
-        let newest = find(&repository, &latest, &self.context).await.expect("a snapshot");
-        let mut forgery = self.open(&repository, &newest).await;
-        let before = match newest.manifest.previous.first() {
-            Some(previous) => {
-                let selector = Selector::Id(previous.id.to_string());
-                let snapshot = find(&repository, &selector, &self.context).await.expect("there");
-                Some(self.open(&repository, &snapshot).await)
-            }
-            None => None,
-        };
+        let genuine = self.find(&repository, genuine).await;
+        let mut forgery = self.open(&repository, &genuine).await;
+        let mut before = None;
+        for link in &genuine.manifest.previous {
+            let snapshot = self.find(&repository, &link.id.to_string()).await;
+            before = Some(self.open(&repository, &snapshot).await);
+        }
         change(&mut forgery, before.as_ref());
-        self.commit(forgery, &newest).await
+        self.commit(forgery, &genuine).await
+    }
+
+    async fn find(&self, repository: &Repository, id: &str) -> Snapshot {
+        find(repository, &Selector::Id(id.to_owned()), &self.context).await.expect("it is there")
     }
 
     async fn store(&self, user: User) -> S3Store {
@@ -198,7 +203,7 @@ impl<'a> Forger<'a> {
         }
     }
 
-    async fn commit(&self, forgery: Forgery, newest: &Snapshot) -> String {
+    async fn commit(&self, forgery: Forgery, genuine: &Snapshot) -> String {
         let target = Target {
             name: "vault".to_owned(),
             store: Arc::new(self.store(User::Writer).await),
@@ -213,7 +218,7 @@ impl<'a> Forger<'a> {
             let piece = Piece { kind: segment.kind, member: segment.member, plaintext, held: None };
             segments.push(run.keep(piece).await.expect("kept"));
         }
-        let manifest = &newest.manifest;
+        let manifest = &genuine.manifest;
         let contents = Contents {
             catalog: forgery.catalog,
             segments,

@@ -271,6 +271,8 @@ fn every_package_gets_into_the_image_that_is_built_and_no_secret_does() {
         let folder = format!("!{}", folder.expect("below the root"));
         assert!(lines.contains(&folder.as_str()), "{folder}");
     }
+    // The recovery kit is made of it.
+    assert!(lines.contains(&"!docs/format.md"));
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod guard;
 mod harness;
 mod immutability;
 mod interrupted;
+mod kit;
 mod kubernetes;
 mod listener;
 mod lock_table;

@@ -97,20 +97,28 @@ fn stock_restore(installation: &Installation, dir: &str, target: &Database) {
     );
 }
 
-/// The program printed in `docs/format.md`, to the letter: manifest, inventory and segments by curl, jq, age, zstd and tar.
+/// The program printed in `docs/format.md`, to the letter: manifest, signatures, inventory and segments by curl, jq, age, zstd and
+/// tar.
 fn by_hand(installation: &Installation) {
     let versions = installation.versions();
-    let (manifest, version) =
-        versions.iter().rfind(|(key, _)| key.contains("/manifests/")).expect("a manifest");
+    let (_, version) =
+        versions.iter().find(|(key, _)| key == "stonekeep/genesis/1").expect("a genesis");
     let document = include_str!("../docs/format.md");
-    let (_, block) = document.split_once("<!-- stock-restore -->\n```sh\n").expect("the block");
-    let (program, _) = block.split_once("\n```").expect("its end");
+    let block = |mark: &str| {
+        let (_, block) =
+            document.split_once(&format!("<!-- {mark} -->\n```sh\n")).expect("a block");
+        block.split_once("\n```").expect("its end").0
+    };
+    let marks =
+        ["stock-functions", "stock-list", "stock-manifest", "stock-verify", "stock-restore"];
+    let program = marks.map(block).join("\n");
     let (id, secret) = User::Reader.keys();
     let mut sh = Command::new("sh");
-    sh.args(["-c", program]).current_dir(installation.path("."));
+    sh.args(["-c", &program]).current_dir(installation.path("."));
     sh.env("S3_ENDPOINT", server("STONEKEEP_TEST_S3_ENDPOINT")).env("S3_REGION", "us-east-1");
-    sh.env("BUCKET", &installation.bucket).env("PREFIX", "stonekeep");
-    sh.env("MANIFEST", manifest.trim_start_matches("stonekeep/")).env("MANIFEST_VERSION", version);
+    sh.env("BUCKET", &installation.bucket).env("PREFIX", "stonekeep").env("LABEL", "bookings");
+    sh.env("ALLOWED_SIGNERS", "allowed_signers");
+    sh.env("GENESIS", "genesis/1").env("GENESIS_VERSION", version);
     sh.env("IDENTITY", "identity1").env("OUT", "by_hand");
     sh.env("AWS_ACCESS_KEY_ID", id).env("AWS_SECRET_ACCESS_KEY", secret);
     must(&mut sh);

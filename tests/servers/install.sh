@@ -21,9 +21,13 @@ want gcc /usr/bin/cc
 want libc6-dev /usr/include/stdio.h
 want make /usr/bin/make
 want cmake /usr/bin/cmake
+# For a server that prints money otherwise.
+want locales /usr/share/i18n/locales/de_DE
 want pgbouncer /usr/sbin/pgbouncer
 want patchelf /usr/bin/patchelf
 want chromium /usr/bin/chromium
+# pdftotext: what of a page gets onto paper.
+want poppler-utils /usr/bin/pdftotext
 want fonts-dejavu-core /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 # For the image of the Containerfile.
 want debootstrap /usr/sbin/debootstrap

@@ -2,7 +2,7 @@
 # A throw-away PostgreSQL on loopback: 15, or that whose programs are in PG_BIN.
 #   postgres.sh up DIR PORT    members of the role by_password log in by password (scram), those of by_tls over TLS only, all
 #                              others as they like; DIR/ca.pem signed the server's certificate
-#                              PG_CONF: lines more for postgresql.conf
+#                              PG_CONF: lines more for postgresql.conf; LOCPATH: a directory of locales that localedef has made
 #   postgres.sh standby DIR PORT PRIMARY   a copy of the server on port PRIMARY that follows it; PG_CONF as above
 #   postgres.sh down DIR       ends it and removes DIR
 # A server has the extension in extension/ at hand.
@@ -10,7 +10,7 @@
 set -euo pipefail
 command=${1:?up or down} dir=$(realpath -m "${2:?a directory}") bin=${PG_BIN:-/usr/lib/postgresql/15/bin}
 as=()
-[ "$(id -u)" != 0 ] || as=(setpriv --reuid=postgres --regid=postgres --init-groups --reset-env)
+[ "$(id -u)" != 0 ] || as=(setpriv --reuid=postgres --regid=postgres --init-groups --reset-env ${LOCPATH:+env "LOCPATH=$LOCPATH"})
 
 if [ "$command" = down ]; then
   [ ! -e "$dir/data/postmaster.pid" ] || "${as[@]}" "$bin/pg_ctl" -D "$dir/data" -m immediate -w stop >/dev/null 2>&1 || true

@@ -407,14 +407,16 @@ impl History {
     }
 
     /// Returns the newest snapshot of a label that is not suspicious and claims no future.
-    pub(crate) fn newest_sound(&self, label: &Label) -> Option<&Snapshot> {
+    #[must_use]
+    pub fn newest_sound(&self, label: &Label) -> Option<&Snapshot> {
         let is_sound = |each: &&Snapshot| each.manifest.suspicious.is_none() && !each.is_future();
         let sound = self.of(label).iter().filter(is_sound);
         sound.max_by_key(|each| (each.manifest.committed_at, each.manifest.seq))
     }
 
-    /// The newest is the one committed last, of whichever chain, but none that claims the future.
-    pub(crate) fn newest_of(&self, label: &Label) -> Option<&Snapshot> {
+    /// Returns the newest snapshot of a label: the one committed last, of whichever chain, but none that claims the future.
+    #[must_use]
+    pub fn newest_of(&self, label: &Label) -> Option<&Snapshot> {
         let made = self.of(label).iter().filter(|each| !each.is_future());
         made.max_by_key(|each| (each.manifest.committed_at, each.manifest.seq))
     }

@@ -173,17 +173,12 @@ pub struct CatalogObject {
     /// Its owner, of those that pg_restore gives one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Text>,
-    /// Of an extension: its version.
+    /// Of an extension, or of a collation if the library tells it: its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Whether an index was not valid, a constraint not validated, a materialized view without content.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unfinished: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
-const fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 /// Bytes of the source's encoding that are nearly always UTF-8: in JSON, `%` and every byte that is not part of valid UTF-8
@@ -255,6 +250,17 @@ mod tests {
     fn ordinary_names_stay_readable() {
         assert_eq!(String::from(Text::from("Zähler 100%")), "Zähler 100%25");
         assert_eq!(String::from(Text(b"caf\xe9".to_vec())), "caf%E9");
+    }
+
+    #[test]
+    fn an_ordinary_object_is_its_name_alone() {
+        let object =
+            CatalogObject { name: Text::from("shop.orders_at_idx"), ..CatalogObject::default() };
+        let mut objects = Objects::default();
+        objects.0.entry("index".to_owned()).or_default().push(object);
+        let json = serde_json::to_string(&objects).expect("objects are JSON");
+        assert_eq!(json, r#"{"index":[{"name":"shop.orders_at_idx"}]}"#);
+        assert_eq!(serde_json::from_str::<Objects>(&json).expect("and back"), objects);
     }
 
     proptest! {

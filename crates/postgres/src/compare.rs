@@ -248,6 +248,16 @@ impl Comparer {
     pub async fn roles(&mut self, names: &[&Text]) -> Result<BTreeSet<Text>, CompareError> {
         objects::roles_of(&self.session, names).await.map_err(lists)
     }
+
+    /// Returns the version that the database's own collation has in the operating system or ICU, if that tells one
+    /// (PostgreSQL 15 and later).
+    ///
+    /// # Errors
+    /// [`CompareError`].
+    pub async fn collation_version(&mut self) -> Result<Option<String>, CompareError> {
+        let row = self.session.query_one(COLLATION_VERSION, &[]).await;
+        Ok(row.map_err(|error| lists(Refusal::told(&error)))?.get(0))
+    }
 }
 
 fn lists(refusal: Refusal) -> CompareError {
@@ -257,6 +267,10 @@ fn lists(refusal: Refusal) -> CompareError {
 fn is_full(content: &[u8]) -> bool {
     i32::try_from(content.len()).is_ok_and(|bytes| bytes == CONTENT_BYTES)
 }
+
+/// Through JSON, since a column that is not there could not be named.
+const COLLATION_VERSION: &str = "SELECT pg_catalog.to_jsonb(d) ->> 'datcollversion' FROM pg_catalog.pg_database d \
+     WHERE d.datname = pg_catalog.current_database()";
 
 const SEQUENCES: &str = "SELECT pg_catalog.convert_to(n.nspname::text, $1::text::name), \
      pg_catalog.convert_to(c.relname::text, $1::text::name), pg_catalog.format('%I.%I', n.nspname, c.relname) \

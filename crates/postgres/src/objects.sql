@@ -84,7 +84,7 @@ WITH member AS MATERIALIZED (
   SELECT 'operator family', s.name || '.' || o.opfname || ' USING ' || a.amname, 'pg_catalog.pg_opfamily'::regclass::oid, o.oid, NULL, NULL, false, true
     FROM pg_catalog.pg_opfamily o JOIN space s ON s.oid = o.opfnamespace JOIN pg_catalog.pg_am a ON a.oid = o.opfmethod
   UNION ALL
-  SELECT 'collation', s.name || '.' || o.collname, 'pg_catalog.pg_collation'::regclass::oid, o.oid, NULL, NULL, false, true
+  SELECT 'collation', s.name || '.' || o.collname, 'pg_catalog.pg_collation'::regclass::oid, o.oid, NULL, o.collversion, false, true
     FROM pg_catalog.pg_collation o JOIN space s ON s.oid = o.collnamespace
   UNION ALL
   SELECT 'conversion', s.name || '.' || o.conname, 'pg_catalog.pg_conversion'::regclass::oid, o.oid, NULL, NULL, false, true
@@ -124,8 +124,8 @@ WITH member AS MATERIALIZED (
   UNION ALL
   SELECT 'extension', o.extname, 0, o.oid, NULL, o.extversion, false, true FROM pg_catalog.pg_extension o
   UNION ALL
-  -- The roles that own something or were granted something.
-  SELECT 'role', r.rolname, 0, 16384, NULL, NULL, false, true FROM pg_catalog.pg_roles r WHERE r.rolname !~ '^pg_' AND EXISTS (
+  -- The roles that own something or were granted something, but for the one that initdb has made.
+  SELECT 'role', r.rolname, 0, r.oid, NULL, NULL, false, true FROM pg_catalog.pg_roles r WHERE r.rolname !~ '^pg_' AND EXISTS (
     SELECT FROM pg_catalog.pg_shdepend h WHERE h.refclassid = 'pg_catalog.pg_authid'::regclass AND h.refobjid = r.oid AND h.deptype IN ('o', 'a', 'r')
       AND h.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
       AND CASE WHEN h.classid = 'pg_catalog.pg_class'::regclass THEN h.objid IN (SELECT oid FROM relation)

@@ -31,7 +31,7 @@ use crate::{Context, events::Event};
 /// How many differences an error names; it tells how many there are.
 const DIFFERENCES_MAX: usize = 20;
 
-/// How many materialized views are named.
+/// How many materialized views are named (10).
 const VIEWS_MAX: usize = 10;
 
 /// What is compared with what.
@@ -113,8 +113,7 @@ impl Comparison {
         self.objects(&mut comparer, &mut all).await?;
         all.notes.iter().for_each(|what| context.warn(what.clone()));
         all.not_checked.iter().for_each(|what| context.warn(what.clone()));
-        // Of no news to whoever restores: in a drill's report it belongs.
-        all.not_checked.extend(computed(&self.archive));
+        all.not_checked.extend(self.unread());
         Ok(all)
     }
 
@@ -176,7 +175,31 @@ impl Comparison {
         let found = comparer.objects().await?;
         let roles = comparer.roles(&roles(wanted)).await?;
         compare_objects(wanted, &Restored { found, roles, owners: self.owners }, all);
+        let before = self.catalog.database.collation_version.as_deref();
+        let now = comparer.collation_version().await?;
+        if let (Some(before), Some(now)) = (before, now.as_deref())
+            && before != now
+        {
+            let note = format!("the database's collation is of version {now}, and was of {before}");
+            all.notes.push(note);
+        }
         Ok(())
+    }
+
+    /// What a query makes is not among what was dumped, and may ask for the time.
+    fn unread(&self) -> Option<String> {
+        let is_view = |entry: &&Entry| entry.desc.as_deref() == Some(b"MATERIALIZED VIEW DATA");
+        let views: Vec<&Entry> = self.archive.entries.iter().filter(is_view).collect();
+        let text = |bytes: &Option<Vec<u8>>| Text(bytes.clone().unwrap_or_default()).to_string();
+        let name = |entry: &&Entry| format!("{}.{}", text(&entry.namespace), text(&entry.tag));
+        let named: Vec<String> = views.iter().take(VIEWS_MAX).map(name).collect();
+        (!views.is_empty()).then(|| {
+            let (count, more) = (views.len(), if views.len() > VIEWS_MAX { " …" } else { "" });
+            format!(
+                "the rows of {count} materialized views, which were made anew: {}{more}",
+                named.join(", ")
+            )
+        })
     }
 
     async fn large_objects(
@@ -305,21 +328,6 @@ fn sequence_differences(wanted: &[SequenceValue], found: Vec<SequenceValue>) -> 
     };
     let differing = wanted.iter().filter(differs);
     differing.map(|each| format!("the value of sequence {}.{}", each.schema, each.name)).collect()
-}
-
-/// What nobody can compare: a materialized view holds what its query gave then, and a restore asks it again.
-fn computed(archive: &Archive) -> Option<String> {
-    let is_view = |entry: &&Entry| entry.desc.as_deref() == Some(b"MATERIALIZED VIEW DATA");
-    let text = |bytes: &Option<Vec<u8>>| {
-        String::from_utf8_lossy(bytes.as_deref().unwrap_or_default()).into_owned()
-    };
-    let views = archive.entries.iter().filter(is_view);
-    let names: Vec<String> =
-        views.map(|entry| format!("{}.{}", text(&entry.namespace), text(&entry.tag))).collect();
-    (!names.is_empty()).then(|| {
-        let (all, first) = (names.len(), names[..names.len().min(VIEWS_MAX)].join(", "));
-        format!("the rows of {all} materialized views, which are computed anew: {first}")
-    })
 }
 
 /// What is not valid although the archive does not say that it was so: pg_dump leaves out invalid indexes, writes `NOT VALID`
