@@ -71,13 +71,14 @@ async fn by_chance(
     let others = others.into_iter().take(among.saturating_sub(1) as usize).map(Some);
     let all: Vec<Option<&Link>> = std::iter::once(None).chain(others).collect();
     let how = format!("by chance, of {}", all.len());
-    let snapshot = match all.choose(&mut rand::rng()) {
-        Some(Some(link)) => {
+    let chosen = all.choose(&mut rand::rng()).copied().flatten();
+    let snapshot = match chosen {
+        Some(link) => {
             let found = follow(repository, &newest.manifest.label, link).await;
             let missing = || FindError::NoSuchId(link.id.to_string());
             found.map_err(|error| FindError::from(Box::new(error)))?.ok_or_else(missing)?
         }
-        _ => newest.clone(),
+        None => newest.clone(),
     };
     Ok(Chosen { snapshot, how })
 }
