@@ -376,7 +376,12 @@ impl Installation {
 
     /// Makes one repository of several.
     pub(crate) fn init_of(&self, name: &str) -> Command {
-        let policies = self.policies(name, &[]);
+        self.init_with(name, &[])
+    }
+
+    /// The same with these options for its policies.
+    pub(crate) fn init_with(&self, name: &str, options: &[&str]) -> Command {
+        let policies = self.policies(name, options);
         let mut command = self.binary("stonekeep", User::Owner);
         command
             .args(["--repository", name, "init", "--daemon-config"])

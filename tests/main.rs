@@ -7,6 +7,7 @@ mod chain;
 mod cli;
 mod ddl;
 mod drill;
+mod drill_records;
 mod expiry;
 mod extend;
 mod faults;

@@ -159,6 +159,40 @@ fn nobody_deletes_but_the_provisioner_his_canaries() {
 }
 
 #[test]
+fn a_restorer_that_records_drills_adds_below_reports_and_nowhere_else() {
+    let (_source, installation) = with_a_snapshot("records");
+    assert_eq!(put(&installation, User::Reader, "/stonekeep/reports/bookings/x"), 403);
+    installation.policies("vault", &["--record-drills"]);
+    installation.put_policy(&installation.policy());
+    assert_eq!(put(&installation, User::Reader, "/stonekeep/reports/bookings/x"), 200);
+    for folder in FOLDERS.into_iter().chain(["genesis", "other", "reports"]) {
+        let path = if folder == "reports" {
+            "/stonekeep/reports".to_owned()
+        } else {
+            format!("/stonekeep/{folder}/x")
+        };
+        assert_eq!(put(&installation, User::Reader, &path), 403, "{path}");
+    }
+    let path = "/stonekeep/reports/bookings/y";
+    for user in [User::Writer, User::Watcher] {
+        assert_eq!(put(&installation, user, path), 403, "it is for the restorer alone");
+    }
+    let record = version_of(&installation, "reports");
+    for user in [User::Watcher, User::Writer, User::Reader] {
+        assert_eq!(asked(&installation, user, "GET", &record, ""), 200);
+        assert_eq!(asked(&installation, user, "DELETE", &record, ""), 403);
+        assert_eq!(asked(&installation, user, "DELETE", "/stonekeep/reports/bookings/x", ""), 403);
+    }
+    // The uploader owns it here; he may lock it, and change nothing else.
+    let until = "<Retention><Mode>COMPLIANCE</Mode><RetainUntilDate>2099-01-01T00:00:00Z</RetainUntilDate></Retention>";
+    let retention = property_of(&record, "retention");
+    assert_eq!(asked(&installation, User::Reader, "PUT", &retention, until), 200);
+    let public = &["x-amz-acl: public-read"][..];
+    let acl = property_of(&record, "acl");
+    assert_eq!(installation.s3(User::Reader, "PUT", &acl, public, "").0, 403);
+}
+
+#[test]
 fn every_command_works_with_the_rights_of_its_role() {
     let (source, installation) = with_a_snapshot("works");
     must(&mut installation.daemon(&["check"]));

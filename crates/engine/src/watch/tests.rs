@@ -395,7 +395,7 @@ async fn a_right_that_is_missing_is_a_note_and_a_server_that_fails_an_error() {
         ..repository.clone()
     };
     let report = watch(&blind, &plan(), None, &world.context).await.expect("a look").report;
-    assert_eq!((report.status, report.notes.len(), report.locks), (Status::Ok, 2, 0));
+    assert_eq!((report.status, report.notes.len(), report.locks), (Status::Ok, 3, 0));
     assert!(report.notes[0].contains("s3:GetObjectRetention"), "{:?}", report.notes);
 
     world.store.refuse_reads(1, || StoreError::Unavailable {
