@@ -1,7 +1,7 @@
 //! A PostgreSQL cluster that a drill makes for itself from the installed PostgreSQL, and removes again.
 //!
 //! Everything of it is in one directory of mode 0700 below the one that is given: the data, the log, the socket, and a record of
-//! the processes, by which [`sweep`] ends and removes what a killed drill has left. The server listens on that socket alone; who
+//! the processes, by which [`sweep()`] ends and removes what a killed drill has left. The server listens on that socket alone; who
 //! may open the directory is its superuser. It promises nothing about the data after a crash, which makes it quick. It never
 //! touches another cluster, and what it removes is nothing but its own directory.
 
@@ -238,7 +238,7 @@ impl Scratch {
     /// Ends the server and removes everything.
     ///
     /// # Errors
-    /// [`ScratchError::File`] when something is left; the next [`sweep`] tries again.
+    /// [`ScratchError::File`] when something is left; the next [`sweep()`] tries again.
     pub async fn stop(self) -> Result<(), ScratchError> {
         let Self { postmaster, place, .. } = self;
         postmaster.stop().await;
