@@ -156,7 +156,7 @@ fn the_configuration_says_whose_reports_are_believed() {
     let path = |name: &str| desk.0.path().join(name);
     let allowed = path("allowed_signers");
     let config = format!(
-        "allowed_signers_file = \"{}\"\n[[repository]]\nname = \"vault\"\nbucket = \"b\"\nregion = \"r\"\n",
+        "allowed_signers_file = \"{}\"\n[[repository]]\nname = \"vault\"\nbucket = \"vault\"\nregion = \"r\"\n",
         allowed.display()
     );
     fs::write(path("stonekeep.toml"), config).expect("written");

@@ -221,7 +221,7 @@ fn remarks(report: &DrillReport) -> Markup {
     html! {
         section class="card" aria-labelledby="left" {
             h2 id="left" { "What was not checked, and why" }
-            @if report.not_checked.is_empty() { p { "Nothing was left out." } }
+            @if report.not_checked.is_empty() { p { (sentences::nothing_named(report)) } }
             ul { @for what in &report.not_checked { li { (name(what)) } } }
             @if !report.notes.is_empty() {
                 h3 { "Not as it was, and no reason to fail" }

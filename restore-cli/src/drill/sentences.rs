@@ -68,6 +68,14 @@ pub(super) fn verdict(report: &DrillReport, count: fn(u64) -> String) -> String 
     said
 }
 
+/// What is said where no thing is named that was not checked.
+pub(super) const fn nothing_named(report: &DrillReport) -> &'static str {
+    match report.rto_ms {
+        Some(_) => "Nothing was left out.",
+        None => "The restore did not come to its end: what is not named above was not checked.",
+    }
+}
+
 /// How many problems were found, those that are not named as well.
 pub(crate) fn problems(report: &DrillReport) -> u64 {
     report.more_problems.saturating_add(report.problems.len() as u64)

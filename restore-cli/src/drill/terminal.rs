@@ -203,7 +203,7 @@ fn remarks(report: &DrillReport) -> Vec<String> {
     let notes = report.notes.iter().flat_map(|note| wrapped("note", INDENT, note));
     let mut lines: Vec<String> = left_out.chain(notes).collect();
     if report.not_checked.is_empty() {
-        lines.push("Nothing was left out.".to_owned());
+        lines.push(sentences::nothing_named(report).to_owned());
     }
     lines
 }
