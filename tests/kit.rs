@@ -13,7 +13,7 @@ use crate::{
 };
 
 const BOOKINGS: &str = "CREATE TABLE bookings (id int PRIMARY KEY, note text, paid numeric);
-    INSERT INTO bookings SELECT i, 'Buchung für ' || md5(i::text), i / 7.0 FROM generate_series(1, 3000) i;
+    INSERT INTO bookings SELECT i, 'Buchung für ' || md5(i::text), i / 7.0 FROM generate_series(1, 150000) i;
     CREATE SEQUENCE numbers; SELECT setval('numbers', 4711); SELECT lo_from_bytea(4242, 'a large object')";
 const SHOP: &str = "CREATE TABLE \"Odd name\" (a int, b text); INSERT INTO \"Odd name\" SELECT i, repeat('x', i % 50) FROM generate_series(1, 2000) i;
     CREATE TABLE empty (a int)";

@@ -64,12 +64,11 @@ fn trust(session: &Session<'_>, args: &VerifyReportArgs) -> Result<Trust, Failur
         return Err(Failure::NobodyToBelieve);
     }
     let config = session.load()?;
-    let path = config.allowed_signers_file.clone();
-    let trust = Trust::of_reporters(&config.allowed_signers(session.environment)?);
-    match trust {
-        Ok(trust) if trust.is_empty() => Err(Failure::NoReporter { path }),
-        trust => trust.map_err(|source| Failure::AllowedSigners { path, source: Box::new(source) }),
+    let trust = session.reporters(&config)?;
+    if trust.is_empty() {
+        return Err(Failure::NoReporter { path: config.allowed_signers_file });
     }
+    Ok(trust)
 }
 
 impl Document {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use stonekeep_format::{
     drill::{DrillReport, DrillVerdict, EarlierDrill},
     ids::{Digest, Label, RepositoryId, SnapshotId},
@@ -35,7 +35,7 @@ const PAGE_BEGIN: &[u8] = b"<!DOCTYPE html>";
 const ARMOUR_BYTES_MAX: u64 = 4 << 10;
 
 /// Where a report is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug)]
 pub(crate) struct Written {
     /// The document.
     pub(crate) json: PathBuf,

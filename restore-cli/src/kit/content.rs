@@ -346,3 +346,16 @@ fn remarks(database: &DatabaseLine) -> Vec<String> {
 fn time(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M UTC").to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_spelled_as_people_say_them() {
+        let cases = [(0, "0 s"), (61, "1 min 01 s"), (3723, "1 h 02 min 03 s")];
+        for (secs, text) in cases {
+            assert_eq!(spell(secs), text);
+        }
+    }
+}

@@ -329,3 +329,45 @@ fn last_of_each(records: &[DrillRecord]) -> Vec<DrillLine> {
     };
     last.into_values().map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use stonekeep_format::ids::Digest;
+
+    use super::*;
+
+    fn record(label: &str, after_secs: i64, rto_ms: Option<u64>) -> DrillRecord {
+        let at = DateTime::UNIX_EPOCH + TimeDelta::seconds(after_secs);
+        let id = SnapshotId::new(at, 1);
+        DrillRecord {
+            format: String::new(),
+            repository: "0123456789abcdef0123456789abcdef".parse().expect("an id"),
+            label: label.parse().expect("a label"),
+            key: ObjectKey::genesis(1),
+            id: id.clone(),
+            snapshot: id,
+            begun_at: at,
+            written_at: at,
+            verdict: DrillVerdict::Pass,
+            problems: 0,
+            rto_ms,
+            rto_max_ms: Some(2000),
+            tables: 1,
+            rows: 1,
+            plain_bytes: 1,
+            report: Digest::of(b""),
+        }
+    }
+
+    #[test]
+    fn the_last_drill_of_each_database_is_told_in_whole_seconds() {
+        let records =
+            [record("b", 9, Some(1)), record("a", 2, Some(2001)), record("a", 1, Some(5000))];
+        let told: Vec<(String, Option<u64>, bool)> = last_of_each(&records)
+            .into_iter()
+            .map(|drill| (drill.label.to_string(), drill.rto_secs, drill.is_slow))
+            .collect();
+        assert_eq!(told, [("a".to_owned(), Some(3), true), ("b".to_owned(), Some(1), false)]);
+    }
+}

@@ -37,8 +37,9 @@ const DROP_LOOK: Duration = Duration::from_millis(10);
 const SAID_LINES: usize = 8;
 const SAID_BYTES: u64 = 16 << 10;
 
-/// The log of both, in the scratch directory.
-const LOG: &str = "log";
+/// What the two programs say, each in a file of the scratch directory.
+const INITDB_LOG: &str = "initdb.log";
+const LOG: &str = "postgres.log";
 /// The data directory in it.
 pub(super) const DATA: &str = "data";
 
@@ -70,12 +71,12 @@ pub(super) async fn initialize(programs: &Programs, place: &Path) -> Result<(), 
     command.arg("-D").arg(place.join(DATA));
     command.args(["--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]);
     command.args(["--auth-local=trust", "--auth-host=reject"]);
-    let mut child = Guarded(spawn(command, &programs.initdb, place)?);
+    let mut child = Guarded(spawn(command, &programs.initdb, &place.join(INITDB_LOG))?);
     let ended = timeout(INITIALIZE_DURATION_MAX, child.0.wait()).await;
     let failed = |status: String| ScratchError::Failed {
         program: "initdb",
         status,
-        said: last_words(place),
+        said: last_words(&place.join(INITDB_LOG)),
     };
     match ended {
         Ok(Ok(status)) if status.success() => Ok(()),
@@ -95,12 +96,11 @@ pub(super) fn major_of(place: &Path) -> Result<u32, ScratchError> {
 
 /// Starts a program with nothing to read, our short environment, a process group of its own (a terminal's ^C is for us to answer,
 /// not for the server), and its words in the log.
-fn spawn(mut command: Command, program: &Path, place: &Path) -> Result<Child, ScratchError> {
-    let path = place.join(LOG);
-    let file = || File::options().create(true).append(true).open(&path);
-    let open = || file().map_err(ScratchError::file("write", &path));
+fn spawn(mut command: Command, program: &Path, log: &Path) -> Result<Child, ScratchError> {
+    let file = || File::options().create(true).append(true).open(log);
+    let open = || file().map_err(ScratchError::file("write", log));
     clear_child_env(&mut command);
-    command.env("LC_ALL", "C").current_dir(place).process_group(0);
+    command.env("LC_ALL", "C").current_dir("/").process_group(0);
     command.stdin(Stdio::null()).stdout(open()?).stderr(open()?);
     let run = |source| ScratchError::Run { program: program.to_owned(), source };
     command.spawn().map_err(run)
@@ -142,7 +142,7 @@ impl Postmaster {
         settings.iter().for_each(|setting| {
             command.arg("-c").arg(setting);
         });
-        Ok(Self { child: spawn(command, &programs.postgres, place)? })
+        Ok(Self { child: spawn(command, &programs.postgres, &place.join(LOG))? })
     }
 
     /// Returns its process, unless it has ended.
@@ -160,7 +160,7 @@ impl Postmaster {
             Ok(result) => result,
             Err(_) => Err(ScratchError::Silent {
                 seconds: START_DURATION_MAX.as_secs(),
-                said: last_words(place),
+                said: last_words(&place.join(LOG)),
             }),
         }
     }
@@ -174,7 +174,7 @@ impl Postmaster {
                 Err(error) => return Err(error.into()),
             }
             if let Ok(Ok(status)) = timeout(RETRY_AFTER, self.child.wait()).await {
-                let (status, said) = (words(status), last_words(place));
+                let (status, said) = (words(status), last_words(&place.join(LOG)));
                 return Err(ScratchError::Failed { program: "postgres", status, said });
             }
         }
@@ -225,9 +225,9 @@ fn words(status: ExitStatus) -> String {
 }
 
 /// The end of the log. Shown only of a program that has seen no row: one that could not start.
-fn last_words(place: &Path) -> String {
+fn last_words(log: &Path) -> String {
     let read = || {
-        let mut file = File::open(place.join(LOG))?;
+        let mut file = File::open(log)?;
         let bytes = file.metadata()?.len();
         file.seek(SeekFrom::Start(bytes.saturating_sub(SAID_BYTES)))?;
         let mut end = Vec::new();
@@ -261,10 +261,11 @@ mod tests {
     #[test]
     fn only_the_last_lines_of_a_log_are_shown() {
         let dir = tempfile::tempdir().expect("a directory");
-        assert_eq!(last_words(dir.path()), "it said nothing that can be read");
+        let log = dir.path().join(LOG);
+        assert_eq!(last_words(&log), "it said nothing that can be read");
         let lines: String = (0..5000).map(|line| format!("line {line}\n\n")).collect();
-        fs::write(dir.path().join(LOG), lines).expect("written");
-        let said = last_words(dir.path());
+        fs::write(&log, lines).expect("written");
+        let said = last_words(&log);
         assert!(said.starts_with("line 4992; ") && said.ends_with("; line 4999"), "{said}");
     }
 

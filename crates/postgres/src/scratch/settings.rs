@@ -51,14 +51,13 @@ const SAME: &[(&str, &str)] = &[
     ("dynamic_shared_memory_type", "mmap"),
     ("shared_memory_type", "mmap"),
     ("huge_pages", "off"),
-    // Its default where the limit of the stack is known, which it is not under every filter of system calls.
-    ("max_stack_depth", "2MB"),
     // The log takes no statement and no row.
     ("logging_collector", "off"),
     ("log_destination", "stderr"),
     ("log_statement", "none"),
     ("log_min_error_statement", "panic"),
     ("log_error_verbosity", "terse"),
+    ("log_line_prefix", ""),
     ("log_timezone", "UTC"),
     ("timezone", "UTC"),
     ("cluster_name", "stonekeep_drill"),

@@ -36,7 +36,7 @@ fn refused(path: &Path, trust: &Trust) -> String {
 fn the_pages_are_as_they_were() {
     for (name, report) in [("passed", passed()), ("failed", failed()), ("broken", broken())] {
         let files = Files::of(&report, Some(&reporter())).expect("signed");
-        insta::assert_binary_snapshot!(&format!("{name}.html"), files.page);
+        insta::assert_snapshot!(name, String::from_utf8(files.page).expect("UTF-8"));
     }
 }
 
