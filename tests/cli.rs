@@ -142,7 +142,7 @@ fn wrong_usage_is_64() {
         ("stonekeepd", &["run", "bookings"]),
         ("stonekeepd", &["backup", "No/Label"]),
         ("stonekeep", &["show"]),
-        ("stonekeep", &["drill"]),
+        ("stonekeep", &["drill", "--random", "0"]),
         ("stonekeep", &["restore", "latest"]),
         ("stonekeep", &["fetch", "latest", "--out", "x", "--sealed", "--identity", "y"]),
     ] {

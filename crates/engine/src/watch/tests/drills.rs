@@ -79,7 +79,7 @@ async fn read(world: &World) -> DrillRecords {
 async fn a_record_is_read_back_and_locked_as_long_as_anything_may_be() {
     let world = healthy().await;
     let record = drilled(&world, |_| {}).await;
-    assert_eq!(read(&world).await.of(&bookings()), std::slice::from_ref(&record));
+    assert_eq!(read(&world).await.of(&bookings()), [record]);
     let versions = list_all(&world.store, "reports/").await.versions;
     let [version] = &versions[..] else { panic!("{versions:?}") };
     let lock = world.store.retention(&version.key, &version.version_id).await.expect("asked");
