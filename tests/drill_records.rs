@@ -8,7 +8,9 @@ use std::{
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::Value;
+use stonekeep_engine::context::SystemClock;
 use stonekeep_format::{
+    Clock as _,
     drill::{DrillRecord, DrillVerdict},
     ids::{Digest, Label, RepositoryId, SnapshotId},
     key::ObjectKey,
@@ -67,7 +69,7 @@ impl Drilled {
 
     /// Puts the record of a drill of so long ago as the restorer does, such as `change` makes of one that passed.
     fn put(&self, ago: TimeDelta, change: impl FnOnce(&mut DrillRecord)) -> DrillRecord {
-        let at = Utc::now() - ago - TimeDelta::seconds(1);
+        let at = SystemClock.now() - ago - TimeDelta::seconds(1);
         let (label, id): (Label, _) =
             ("bookings".parse().expect("a label"), SnapshotId::new(at, rand(at)));
         let mut record = DrillRecord {
@@ -93,7 +95,8 @@ impl Drilled {
         let key = Signer::from_openssh(&key).expect("a key");
         let bytes = sign_document(&record, &key).expect("signed");
         let text = String::from_utf8(bytes).expect("text");
-        let until = (Utc::now() + TimeDelta::days(10)).to_rfc3339_opts(SecondsFormat::Secs, true);
+        let until =
+            (SystemClock.now() + TimeDelta::days(10)).to_rfc3339_opts(SecondsFormat::Secs, true);
         let lock = [
             "x-amz-object-lock-mode: COMPLIANCE".to_owned(),
             format!("x-amz-object-lock-retain-until-date: {until}"),
@@ -141,7 +144,7 @@ fn a_watcher_and_the_daemons_page_tell_what_drills_came_to() {
 
     // Somebody with the right to record puts junk there; it hides nothing, and is counted.
     for n in 0..3 {
-        let path = format!("/stonekeep/reports/bookings/{}", SnapshotId::new(Utc::now(), n));
+        let path = format!("/stonekeep/reports/bookings/{}", SnapshotId::new(SystemClock.now(), n));
         assert_eq!(installation.s3(User::Reader, "PUT", &path, &[], "{}").0, 200);
     }
     assert_eq!(drill_alarms(&drilled.report(65)).len(), 1);
