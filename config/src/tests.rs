@@ -113,6 +113,7 @@ fn every_name_in_the_examples_is_a_name() {
                 line.strip_prefix("# ").is_some_and(|rest| {
                     // The heading of a section that is left out as a whole.
                     rest.starts_with("[notify")
+                        || rest.starts_with("[[drill")
                         || rest.split_once(" = ").is_some_and(|(name, _)| {
                             name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
                         })
@@ -127,6 +128,8 @@ fn every_name_in_the_examples_is_a_name() {
     assert_eq!(config.notify.mail.map(|mail| mail.port()), Some(587));
     let config = load_reader(&uncomment(READER_EXAMPLE)).expect("reader");
     assert_eq!(config.identity_files.len(), 1);
+    assert_eq!(config.drill.checks.len(), 1);
+    assert!(config.drill.rto_max.is_some() && !config.drill.settings.is_empty());
     let Ok(Whereabouts::Bucket(repository)) = config.repository(None) else { panic!("a bucket") };
     assert!(repository.credentials_file.is_some());
 }
