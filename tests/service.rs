@@ -127,7 +127,7 @@ fn a_hung_database_is_given_up_and_holds_up_no_other() {
     );
     let installation = Installation::create(&hung);
     installation.configure(|text| {
-        let text = quiet(&text).replace("[encryption]", "[service]\nstall_max = \"60s\"\n[encryption]").replace("4s", "1s");
+        let text = quiet(&text).replace("[encryption]", "[service]\nstall_max = \"60s\"\n[encryption]").replace("\"4s\"", "\"1s\"");
         format!(
             "{text}[[database]]\nname = \"sound\"\nurl = \"{}\"\ntls = \"disable\"\nschedule = \"0 0 1 1 *\"\n",
             sound.url
