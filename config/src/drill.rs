@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use stonekeep_format::ids::Label;
 
-use crate::{ConfigError, Environment, defaults, file, reader::REPOSITORY_NAME, value};
+use crate::{ConfigError, Environment, defaults, notify, reader::file_of, value};
 
 /// What `stonekeep drill` is told.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -85,27 +85,26 @@ impl DrillConfig {
     /// Returns where the figures of a repository are written.
     #[must_use]
     pub fn metrics_file(&self, repository: &str) -> Option<PathBuf> {
-        self.metrics_file.as_ref().map(|file| file.replace(REPOSITORY_NAME, repository).into())
+        self.metrics_file.as_deref().map(|file| file_of(file, repository))
     }
 
     /// Reads the URL to call when all drills passed. It is a secret: whoever knows it can feign that.
     ///
     /// # Errors
-    /// As [`file::read_secret`].
+    /// As [`crate::file::read_secret`].
     pub fn ping_url(&self, environment: &Environment) -> Result<Option<SecretString>, ConfigError> {
-        self.ping_url_file.as_deref().map(|path| file::read_secret(path, environment)).transpose()
+        notify::secret(self.ping_url_file.as_deref(), environment)
     }
 
     /// Reads the URL to post what is wrong to, a secret as well.
     ///
     /// # Errors
-    /// As [`file::read_secret`].
+    /// As [`crate::file::read_secret`].
     pub fn webhook_url(
         &self,
         environment: &Environment,
     ) -> Result<Option<SecretString>, ConfigError> {
-        let url = self.webhook_url_file.as_deref();
-        url.map(|path| file::read_secret(path, environment)).transpose()
+        notify::secret(self.webhook_url_file.as_deref(), environment)
     }
 
     /// What no single value can show.

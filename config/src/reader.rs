@@ -50,6 +50,11 @@ pub enum Whereabouts<'c> {
 /// What stands for the repository's name in `witness_file` and `metrics_file`.
 pub(crate) const REPOSITORY_NAME: &str = "%r";
 
+/// Returns the file of one repository, of a name that stands for one of each.
+pub(crate) fn file_of(file: &str, repository: &str) -> PathBuf {
+    file.replace(REPOSITORY_NAME, repository).into()
+}
+
 const IDENTITIES: &str = "\
 # identity_files = [\"/path/identity\"]   # age identities, mode 0600; or give --identity
 ";
@@ -119,7 +124,7 @@ impl ReaderConfig {
         else {
             return Ok(None);
         };
-        Ok(Some(file.replace(REPOSITORY_NAME, &repository.name).into()))
+        Ok(Some(file_of(file, &repository.name)))
     }
 
     /// Returns where the repository of this name is; without a name, the first. A directory is one

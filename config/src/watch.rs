@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use stonekeep_format::ids::Label;
 
-use crate::{ConfigError, DatabaseConfig, Environment, file, reader::REPOSITORY_NAME, value};
+use crate::{ConfigError, DatabaseConfig, Environment, notify, reader::file_of, value};
 
 /// What `stonekeep watch` is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -55,29 +55,26 @@ impl WatchConfig {
     /// Returns where the figures of a repository are written.
     #[must_use]
     pub fn metrics_file(&self, repository: &str) -> Option<PathBuf> {
-        self.metrics_file.as_ref().map(|file| file.replace(REPOSITORY_NAME, repository).into())
+        self.metrics_file.as_deref().map(|file| file_of(file, repository))
     }
 
     /// Reads the URL to call when all is well. It is a secret: whoever knows it can feign that.
     ///
     /// # Errors
-    /// As [`file::read_secret`].
+    /// As [`crate::file::read_secret`].
     pub fn ping_url(&self, environment: &Environment) -> Result<Option<SecretString>, ConfigError> {
-        self.ping_url_file.as_deref().map(|path| file::read_secret(path, environment)).transpose()
+        notify::secret(self.ping_url_file.as_deref(), environment)
     }
 
     /// Reads the URL to post what is wrong to, a secret as well.
     ///
     /// # Errors
-    /// As [`file::read_secret`].
+    /// As [`crate::file::read_secret`].
     pub fn webhook_url(
         &self,
         environment: &Environment,
     ) -> Result<Option<SecretString>, ConfigError> {
-        self.webhook_url_file
-            .as_deref()
-            .map(|path| file::read_secret(path, environment))
-            .transpose()
+        notify::secret(self.webhook_url_file.as_deref(), environment)
     }
 
     /// What no single value can show.

@@ -18,7 +18,7 @@ use std::{
 use serde::Serialize;
 use stonekeep_config::reader::Whereabouts;
 use stonekeep_engine::{
-    Context, audit::audit, drill::last_records, history::History, repository::Repository,
+    Context, audit::audit, drill::{LabelDrills, last_records}, history::History, repository::Repository,
 };
 use stonekeep_format::{drill::DrillRecord, ids::Label, signature::Trust};
 use stonekeep_process::{output, replace};
@@ -99,7 +99,7 @@ fn look(path: &PathBuf, session: &Session<'_>) -> IdentityFile {
     }
 }
 
-/// Records that cannot be read do not keep the kit from being made.
+/// The last drill of each database. Records that cannot be read do not keep the kit from being made.
 async fn drills(
     repository: &Repository,
     history: &History,
@@ -108,7 +108,7 @@ async fn drills(
 ) -> Vec<DrillRecord> {
     let labels: BTreeSet<Label> = history.labels.keys().cloned().collect();
     match last_records(repository, &labels, reporters).await {
-        Ok(records) => labels.iter().flat_map(|label| records.of(label)).cloned().collect(),
+        Ok(records) => records.labels.values().filter_map(LabelDrills::last).cloned().collect(),
         Err(error) => {
             context.warn(format!("cannot read the records of drills: {error}"));
             Vec::new()

@@ -27,7 +27,7 @@ use stonekeep_store::StoreError;
 use self::{alarm::Alarms, sweep::Sweep};
 pub use self::{
     alarm::{Alarm, AlarmKind, Severity, Status},
-    drill::DrillLine,
+    drill::{DRILL_AGE_MAX, DrillLine},
     proof::{Proofs, proofs},
 };
 use crate::{

@@ -60,7 +60,7 @@ pub(super) fn preface(facts: &Facts) -> Vec<String> {
             facts.made_by
         ),
         "No secret is in here: what opens the backups is an identity, and what reads them a credential. Keep this on paper beside each identity, and not only on what it is to bring back.".to_owned(),
-        "Print a new one after `stonekeep rotate`, with another bucket, credential or identity, with a new database, and once a year. An old one still works as long as bucket and owner key are the same.".to_owned(),
+        "Print a new one after `stonekeep rotate`, with another bucket, credential or identity, with a new database, and after a drill, or once a year at least. An old one still works as long as bucket and owner key are the same.".to_owned(),
     ]
 }
 

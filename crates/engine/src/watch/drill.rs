@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How old the newest drill may be where nobody says otherwise (35 d): one a month, and a few days late.
-const AGE_MAX: TimeDelta = TimeDelta::days(35);
+pub const DRILL_AGE_MAX: TimeDelta = TimeDelta::days(35);
 /// Databases that a note names (5); it tells how many more there are.
 const NAMED_MAX: usize = 5;
 
@@ -80,7 +80,7 @@ pub(super) async fn judge(
     for line in labels {
         let drills = records.labels.get(&line.label).cloned().unwrap_or_default();
         if let Some(record) = drills.last() {
-            judge_last(record, at, asked.unwrap_or(AGE_MAX), alarms);
+            judge_last(record, at, asked.unwrap_or(DRILL_AGE_MAX), alarms);
             line.drill = Some(DrillLine::of(record, at));
         } else if !is_wrong(&drills, &line.label, asked.is_some(), alarms) {
             silent.push(&line.label);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
+use stonekeep_engine::watch::DRILL_AGE_MAX;
 use stonekeep_format::prove::Verdict;
 use stonekeep_process::failure;
 
@@ -14,8 +15,6 @@ use crate::{
 
 /// How old a proof may be (3 d), as a watcher has it: it is made daily, and may fail to be once.
 const PROOF_AGE_MAX: Duration = Duration::from_secs(3 * 86_400);
-/// How old a drill may be (35 d), as a watcher has it: one a month, and a few days late.
-const DRILL_AGE_MAX: Duration = Duration::from_secs(35 * 86_400);
 
 pub(super) fn draw(repository: &RepositoryView, now: DateTime<Utc>) -> Markup {
     html! {
@@ -130,7 +129,7 @@ fn drilled(seen: Option<&SeenView>, now: DateTime<Utc>) -> Markup {
             None if seen.drills_failed == 0 => "none known",
             None => span class="bad" { "none that passed is known" },
             Some(at) => {
-                @if words::between(at, now) > DRILL_AGE_MAX {
+                @if now - at > DRILL_AGE_MAX {
                     span class="bad" { "! one passed, but that is long ago" }
                 } @else {
                     span class="ok" { "✓ one passed" }
