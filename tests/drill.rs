@@ -345,3 +345,141 @@ fn entries(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).expect("a directory").filter_map(Result::ok);
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
+
+/// Questions that are answered as expected, otherwise, and not at all; what must not be told bears a mark.
+const CHECKS: &str = r#"
+[drill]
+[[drill.check]]
+name = "all notes"
+sql = "SELECT count(*) FROM notes WHERE note <> 'canary-asked'"
+expect = "3"
+[[drill.check]]
+name = "wrong"
+sql = "SELECT note FROM notes WHERE id = 1"
+expect = "canary-expected"
+[[drill.check]]
+name = "two rows"
+sql = "SELECT note FROM notes WHERE id < 3 ORDER BY 1"
+expect = "canary-expected"
+[[drill.check]]
+name = "no rows"
+sql = "SELECT note FROM notes WHERE id > 3"
+expect = "canary-expected"
+[[drill.check]]
+name = "no SQL"
+sql = "SELEKT 'canary-asked'"
+expect = "1"
+[[drill.check]]
+name = "no number"
+sql = "SELECT max(note::int) FROM notes"
+expect = "1"
+[[drill.check]]
+name = "taking away"
+sql = "DELETE FROM notes WHERE note <> 'canary-asked' RETURNING 1"
+expect = "1"
+[[drill.check]]
+name = "all notes still"
+database = "bookings"
+sql = "SELECT count(*) FROM notes"
+expect = "3"
+[[drill.check]]
+name = "of another"
+database = "ledger"
+sql = "SELECT 'canary-asked'"
+expect = "1"
+"#;
+
+/// A small database with these questions to it.
+fn asked() -> (Database, Installation) {
+    let notes = "CREATE TABLE notes (id int PRIMARY KEY, note text); INSERT INTO notes SELECT i, 'canary-row ' || i FROM generate_series(1, 3) i";
+    let source = Database::create("asked", notes);
+    let installation = Installation::create(&source);
+    installation.backup();
+    let config = installation.path("stonekeep.toml");
+    let text = fs::read_to_string(&config).expect("init has written it");
+    installation.write("stonekeep.toml", &format!("{text}{CHECKS}"));
+    (source, installation)
+}
+
+/// What a command wrote, to stdout and to stderr.
+fn both(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &said(output)
+}
+
+/// The text of every file in a directory.
+fn all_of(dir: &Path) -> String {
+    entries(dir).iter().map(|name| fs::read_to_string(dir.join(name)).expect("text")).collect()
+}
+
+#[test]
+fn checks_are_asked_without_a_word_of_question_or_answer_and_an_identity_that_opens_nothing_fails()
+{
+    let (_source, installation) = asked();
+    let args = ["--json", "drill", "--identity", "identity1", "--identity", "stranger"];
+    let command = installation.reader(&[&args[..], &["--report", "reports"]].concat());
+    let output = run(&mut unprivileged(&command, &installation.path("")));
+    assert_eq!(output.status.code(), Some(65), "{}", said(&output));
+    let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let report = &document["drills"][0];
+    let checks = report["checks"].as_array().expect("a list").iter();
+    let answers: Vec<_> = checks
+        .map(|check| (check["name"].as_str().expect("a name"), check["why"].as_str()))
+        .collect();
+    let [
+        ("all notes", None),
+        ("wrong", Some(wrong)),
+        ("two rows", Some(two)),
+        ("no rows", Some(none)),
+        ("no SQL", Some(no_sql)),
+        ("no number", Some(no_number)),
+        ("taking away", Some(refused)),
+        ("all notes still", None),
+    ] = answers[..]
+    else {
+        panic!("{answers:#?}")
+    };
+    assert!(wrong.contains("not the expected one"), "{wrong}");
+    assert!(two.contains("more than one row"), "{two}");
+    assert!(none.contains("0 rows of 1 columns"), "{none}");
+    // syntax_error, invalid_text_representation, read_only_sql_transaction
+    assert!(no_sql.contains("42601"), "{no_sql}");
+    assert!(no_number.contains("22P02"), "{no_number}");
+    assert!(refused.contains("25006"), "{refused}");
+
+    let problems = report["problems"].as_array().expect("a list");
+    assert_eq!(problems.len(), 7, "{problems:#?}");
+    let of_the_stranger = problems[0].as_str().expect("text");
+    assert!(of_the_stranger.starts_with("identity stranger "), "{of_the_stranger}");
+    assert!(of_the_stranger.contains("does not open"), "{of_the_stranger}");
+    let proven = report["recipients"].to_string();
+    assert!(proven.contains("\"identity1\"") && !proven.contains("stranger"), "{proven}");
+
+    let reports = installation.path("reports");
+    assert_eq!(entries(&reports).len(), 2, "a page and a document");
+    let told = format!("{}{}", both(&output), all_of(&reports));
+    assert!(!told.contains("canary"), "{told}");
+
+    // Where the report cannot be written, the verdict stands all the same.
+    installation.write("occupied", "");
+    let server = server("STONEKEEP_TEST_PG2");
+    let args = ["drill", "--identity", "identity1", "--report", "occupied", "--server", &server];
+    let output = run(&mut installation.reader(&args));
+    assert_eq!(output.status.code(), Some(65), "{}", said(&output));
+    let told = both(&output);
+    assert!(told.contains("occupied") && told.contains("check \"wrong\""), "{told}");
+    assert!(!told.contains("canary"), "{told}");
+}
+
+#[test]
+fn one_of_the_last_by_chance_is_drilled_and_the_report_says_of_how_many() {
+    let source =
+        Database::create("by_chance", "CREATE TABLE notes (id int); INSERT INTO notes VALUES (1)");
+    let installation = Installation::create(&source);
+    let server = server("STONEKEEP_TEST_PG2");
+    let args = ["--json", "drill", "--random", "2", "--identity", "identity1", "--server", &server];
+    for of in ["by chance, of 1", "by chance, of 2", "by chance, of 2"] {
+        installation.backup();
+        let report = assert_passes(drilled(&mut installation.reader(&args)));
+        assert_eq!(report["snapshot"]["chosen"], of);
+    }
+}
