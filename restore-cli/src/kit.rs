@@ -18,7 +18,11 @@ use std::{
 use serde::Serialize;
 use stonekeep_config::reader::Whereabouts;
 use stonekeep_engine::{
-    Context, audit::audit, drill::{LabelDrills, last_records}, history::History, repository::Repository,
+    Context,
+    audit::audit,
+    drill::{LabelDrills, last_records},
+    history::History,
+    repository::Repository,
 };
 use stonekeep_format::{drill::DrillRecord, ids::Label, signature::Trust};
 use stonekeep_process::{output, replace};
