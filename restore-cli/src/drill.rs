@@ -15,7 +15,7 @@ mod told;
 use std::{path::PathBuf, process::ExitCode};
 
 use serde::Serialize;
-use stonekeep_config::ReaderConfig;
+use stonekeep_config::{ReaderConfig, reader::Whereabouts};
 use stonekeep_engine::{drill::Scene, history::Selector};
 use stonekeep_format::{
     ErrorKind,
@@ -44,6 +44,13 @@ pub(crate) enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Whether there was a drill, and it failed.
+    pub(crate) fn is_failed_drill(&self) -> bool {
+        matches!(self, Self::Drilled(drilled) if drilled.report.verdict == DrillVerdict::Fail)
+    }
+}
+
 /// A drill, and where its report is.
 #[derive(Debug, Serialize)]
 pub(crate) struct Drilled {
@@ -53,42 +60,70 @@ pub(crate) struct Drilled {
     pub(crate) files: Vec<PathBuf>,
     /// The key of its record in the bucket.
     pub(crate) recorded: Option<ObjectKey>,
+    /// Why its report or its record was not kept where it was to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) unkept: Option<FailureReport>,
 }
 
-#[derive(Debug, Serialize)]
-struct Document {
-    drills: Vec<Outcome>,
+/// What became of a run.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Drills {
+    #[serde(rename = "drills")]
+    pub(crate) outcomes: Vec<Outcome>,
+    /// Why there are no more of them: somebody asked to stop.
+    #[serde(rename = "error", skip_serializing_if = "Option::is_none")]
+    pub(crate) stopped: Option<FailureReport>,
 }
 
-/// Exits with 65 if a drill failed, and otherwise with the code of the first that could not be made.
+/// Exits with 65 if a drill failed, and otherwise with the code of what stopped the run, or of the first drill that could not be made
+/// or kept.
 pub(crate) fn run(session: &Session<'_>, args: &DrillArgs) -> Result<ExitCode, Failure> {
     let config = session.load()?;
     let selector: Option<Selector> = args.snapshot.as_deref().map(str::parse).transpose()?;
-    let call = Call {
-        session,
-        args,
-        identities: identity::listed(args.identities.or(&config), session.environment)?,
-        scene: scene(session, args, &config)?,
-        report_key: report_key(session, args, &config)?,
-        reporters: session.reporters(&config)?,
-        config: &config,
-    };
-    let name = call.repository_name()?;
+    let name = repository_name(session, &config)?;
+    // Before all that a drill needs: that something of it is missing is to be told, too.
     let tellers = Tellers::load(session, &config, &name)?;
-    let outcomes = session.block_on(async |context, progress| {
+    let call = call(session, args, &config);
+    let drills = session.block_on(async |context, progress| {
         let person = Terminal { progress, cancel: context.cancel.clone() };
-        let drilled = call.all(selector.as_ref(), &person, &context).await;
+        let drilled = match call {
+            Ok(call) => call.all(selector.as_ref(), &person, &context).await,
+            Err(failure) => Err(failure),
+        };
         tellers.tell(&name, &drilled, &context).await;
         drilled
     })?;
-    let document = Document { drills: outcomes };
-    output::result(session.json, &document, || lines(&document)).map_err(Failure::Output)?;
-    Ok(exit_code(&document.drills))
+    output::result(session.json, &drills, || lines(&drills)).map_err(Failure::Output)?;
+    Ok(exit_code(&drills))
 }
 
-fn lines(document: &Document) -> Vec<String> {
+fn call<'c>(
+    session: &'c Session<'c>,
+    args: &'c DrillArgs,
+    config: &'c ReaderConfig,
+) -> Result<Call<'c>, Failure> {
+    Ok(Call {
+        session,
+        args,
+        identities: identity::listed(args.identities.or(config), session.environment)?,
+        scene: scene(session, args, config)?,
+        report_key: report_key(session, args, config)?,
+        reporters: session.reporters(config)?,
+        config,
+    })
+}
+
+/// The repository as figures and messages name it.
+fn repository_name(session: &Session<'_>, config: &ReaderConfig) -> Result<String, Failure> {
+    Ok(match config.repository(session.repository)? {
+        Whereabouts::Bucket(repository) => repository.name.clone(),
+        Whereabouts::Directory(directory) => directory.display().to_string(),
+    })
+}
+
+fn lines(drills: &Drills) -> Vec<String> {
     let mut lines = Vec::new();
-    for outcome in &document.drills {
+    for outcome in &drills.outcomes {
         if !lines.is_empty() {
             lines.push(String::new());
         }
@@ -99,31 +134,36 @@ fn lines(document: &Document) -> Vec<String> {
                     drilled.files.iter().map(|path| format!("Written: {}", path.display())),
                 );
                 lines.extend(drilled.recorded.iter().map(|key| format!("Recorded: {key}")));
+                let unkept = drilled.unkept.iter();
+                lines.extend(unkept.map(|error| format!("NOT KEPT: {}", error.message)));
             }
             Outcome::Failed { label, error } => {
                 lines.push(format!("NOT DRILLED: {label}: {}", error.message));
             }
         }
     }
+    if let Some(error) = &drills.stopped {
+        lines.extend([String::new(), format!("STOPPED: {}", error.message)]);
+    }
     lines
 }
 
 /// A drill that failed is not to be made again later, whatever became of another.
-fn exit_code(outcomes: &[Outcome]) -> ExitCode {
-    let is_failed = |outcome: &Outcome| matches!(outcome, Outcome::Drilled(drilled) if drilled.report.verdict == DrillVerdict::Fail);
-    let unmade = outcomes.iter().find_map(|outcome| match outcome {
-        Outcome::Failed { error, .. } => Some(error.exit_code),
-        Outcome::Drilled(_) => None,
-    });
-    if outcomes.iter().any(is_failed) {
+fn exit_code(drills: &Drills) -> ExitCode {
+    if drills.outcomes.iter().any(Outcome::is_failed_drill) {
         return ExitCode::from(ErrorKind::Corrupt.exit_code());
     }
-    unmade.map_or(ExitCode::SUCCESS, ExitCode::from)
+    let first = drills.outcomes.iter().find_map(|outcome| match outcome {
+        Outcome::Failed { error, .. } => Some(error),
+        Outcome::Drilled(drilled) => drilled.unkept.as_ref(),
+    });
+    let error = drills.stopped.as_ref().or(first);
+    error.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.exit_code))
 }
 
 fn scene(session: &Session<'_>, args: &DrillArgs, config: &ReaderConfig) -> Result<Scene, Failure> {
     if let Some(url) = &args.server {
-        return Ok(Scene::Server(Box::new(target::parse(url, session.environment)?)));
+        return Ok(Scene::Server(Box::new(target::parse(url, "--server", session.environment)?)));
     }
     let dir = args.scratch_dir.clone().or_else(|| config.drill.scratch_dir.clone());
     Ok(Scene::Scratch {
@@ -139,4 +179,45 @@ fn report_key(
 ) -> Result<Option<Signer>, Failure> {
     let path = args.report_key.as_ref().or(config.drill.report_key_file.as_ref());
     path.map(|path| session.report_key(path)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{fixture::*, *};
+
+    fn code(outcomes: Vec<Outcome>, stopped: Option<FailureReport>) -> String {
+        // An ExitCode cannot be compared but by what it prints.
+        format!("{:?}", exit_code(&Drills { outcomes, stopped }))
+    }
+
+    #[test]
+    fn a_failed_drill_outweighs_all_and_a_stop_what_could_not_be_made() {
+        let of = |code: u8| format!("{:?}", ExitCode::from(code));
+        let failing = || drilled(|report| report.verdict = DrillVerdict::Fail);
+        let denied = || FailureReport { kind: "denied", exit_code: 77, ..unavailable("no") };
+        let unkept = |outcome| match outcome {
+            Outcome::Drilled(mut drilled) => {
+                drilled.unkept = Some(denied());
+                Outcome::Drilled(drilled)
+            }
+            other => other,
+        };
+        assert_eq!(code(vec![drilled(|_| {})], None), of(0));
+        assert_eq!(code(vec![unkept(drilled(|_| {}))], None), of(77));
+        assert_eq!(code(vec![unkept(drilled(|_| {}))], Some(unavailable("stopped"))), of(75));
+        assert_eq!(code(vec![unmade("no"), unkept(failing())], None), of(65));
+        assert_eq!(code(vec![failing()], Some(unavailable("stopped"))), of(65));
+    }
+
+    #[test]
+    fn what_was_drilled_before_a_stop_is_told() {
+        let outcomes = vec![drilled(|_| {})];
+        let drills = Drills { outcomes, stopped: Some(unavailable("stopped on request")) };
+        let lines = lines(&drills);
+        assert_eq!(lines[0], "PASS: bookings can be recovered");
+        assert_eq!(lines.last().map(String::as_str), Some("STOPPED: stopped on request"));
+        let json = serde_json::to_value(&drills).expect("JSON");
+        assert_eq!(json["drills"][0]["verdict"], "pass");
+        assert_eq!(json["error"]["exit_code"], 75);
+    }
 }

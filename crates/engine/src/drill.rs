@@ -18,7 +18,7 @@ mod timeline;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use stonekeep_format::{
     ErrorKind,
     codec::SharedIdentity,
@@ -28,17 +28,19 @@ use stonekeep_format::{
     },
     ids::SnapshotId,
     key::ObjectKey,
+    manifest::Manifest,
     signature::SignedDocument as _,
 };
 use stonekeep_postgres::{
-    connect::ConnectError, scratch::ScratchError, target::TargetError, tools::ToolDirs,
+    compare::CompareError, load::LoadError, scratch::ScratchError, target::TargetError,
+    tools::ToolDirs,
 };
 use stonekeep_store::StoreError;
 
 pub(crate) use self::record::lock_length;
 pub use self::{
     checks::Check,
-    choose::{Chosen, choose},
+    choose::{Choice, Chosen, choose},
     recipients::ListedIdentity,
     record::{DrillRecordError, DrillRecords, LabelDrills, last_records, put_record, records},
     scene::Scene,
@@ -56,6 +58,10 @@ use crate::{
 
 /// How many problems a report names (200); it tells how many there are.
 const PROBLEMS_MAX: usize = 200;
+
+/// What no drill compares, said in each report.
+const NEVER_COMPARED: &str = "beyond that each object is there: definitions (bodies of functions and views, defaults, \
+     conditions of constraints), rights (GRANT), comments, and settings of roles";
 
 /// How a drill is made.
 #[derive(Debug, Clone)]
@@ -137,11 +143,8 @@ pub enum DrillError {
     /// The snapshot could not be loaded, for a reason that is not its own.
     #[error("the drill could not be made")]
     Restore(#[source] Box<RestoreError>),
-    /// The restored database takes no connection.
-    #[error("cannot connect to the restored database")]
-    Connect(#[source] ConnectError),
     /// Stopped on request.
-    #[error("stopped on request; what was restored is removed")]
+    #[error("stopped on request")]
     Cancelled,
 }
 
@@ -155,11 +158,10 @@ impl DrillError {
             Self::Verify(source) => source.kind(),
             Self::Segment(source) => source.kind(),
             Self::Scratch(source) => source.kind(),
-            Self::NoRoom { .. } | Self::NoMemory { .. } | Self::Room { .. } => ErrorKind::Config,
+            Self::Room { .. } => ErrorKind::Config,
             Self::Server(source) => source.kind(),
             Self::Restore(source) => source.kind(),
-            Self::Connect(source) => source.kind(),
-            Self::Cancelled => ErrorKind::Unavailable,
+            Self::NoRoom { .. } | Self::NoMemory { .. } | Self::Cancelled => ErrorKind::Unavailable,
         }
     }
 }
@@ -219,10 +221,12 @@ pub async fn drill(
     let mut found = Found::default();
     let snapshot = &chosen.snapshot;
     look(repository, snapshot, plan, &mut found, &watched).await?;
-    let rehearsal = Rehearsal { repository, snapshot, id: &id, plan };
+    let rehearsal = Rehearsal { repository, snapshot, id: &id, plan, timeline: &timeline };
     rehearsal.stage(confirm, &mut found, &watched).await?;
+    // What was found is not thrown away for want of a clock.
+    let over_at = begun_at + TimeDelta::milliseconds(timeline.elapsed_ms().cast_signed());
     let mut report = Report { repository, chosen, newest, plan, id, begun_at }.of(found, &timeline);
-    report.written_at = server_time(repository).await?;
+    report.written_at = server_time(repository).await.unwrap_or(over_at);
     let message = format!(
         "drilled {} of {}: {}",
         snapshot.manifest.id,
@@ -275,6 +279,7 @@ struct Rehearsal<'d> {
     snapshot: &'d Snapshot,
     id: &'d SnapshotId,
     plan: &'d DrillPlan,
+    timeline: &'d Timeline,
 }
 
 impl Rehearsal<'_> {
@@ -294,10 +299,17 @@ impl Rehearsal<'_> {
             () = context.cancel.cancelled() => Err(DrillError::Cancelled),
         };
         phase(context, Phase::Removing);
-        let cleared = stage.clear(self.id).await;
-        // What went wrong first is told; what is left over is swept by the next drill.
-        played?;
-        cleared
+        let what = stage.what(self.id);
+        if let Err(error) = stage.clear(self.id).await {
+            // It says nothing of the snapshot, and takes nothing back of what was found.
+            let why = chain(&error);
+            let left = format!(
+                "{what} is left and could not be removed: {why}; the next drill removes it"
+            );
+            context.warn(left.clone());
+            found.notes.push(left);
+        }
+        played
     }
 
     /// Restores and compares, then asks the operator's questions.
@@ -314,6 +326,7 @@ impl Rehearsal<'_> {
             Err(RestoreError::Lacking { lacks }) if stage.is_given() => {
                 let why = lacks.join(". ");
                 found.not_checked.push(format!("owners and rights, which were left out. {why}"));
+                self.timeline.forget_restore();
                 self.restore(stage, true, confirm, found, context).await
             }
             restored => restored,
@@ -321,12 +334,12 @@ impl Rehearsal<'_> {
         // Held until the last question is answered.
         let rehearsed = match rehearsed {
             Ok(rehearsed) => rehearsed,
-            Err(error) => return fail(error, found),
+            Err(error) => return fail(error, stage.is_given(), found),
         };
         phase(context, Phase::Checking);
         let label = &self.snapshot.manifest.label;
         let database = stage.database(self.id);
-        found.checks = checks::ask_all(&database, &self.plan.checks, label, found, context).await?;
+        found.checks = checks::ask_all(&database, &self.plan.checks, label, found, context).await;
         drop(rehearsed);
         Ok(())
     }
@@ -361,18 +374,36 @@ impl Rehearsal<'_> {
     }
 }
 
-/// Takes an error for a failed drill if it is the snapshot's fault: that something in it is damaged, or that what was being loaded
-/// did not load.
-fn fail(error: RestoreError, found: &mut Found) -> Result<(), DrillError> {
-    let is_begun = matches!(error, RestoreError::Unfinished { .. });
-    match error.kind() {
-        ErrorKind::Corrupt => {}
-        ErrorKind::Config | ErrorKind::Denied if is_begun => {}
-        _ if matches!(error, RestoreError::Cancelled) => return Err(DrillError::Cancelled),
-        _ => return Err(DrillError::Restore(Box::new(error))),
+/// Takes an error for a failed drill if it is the snapshot's fault.
+fn fail(error: RestoreError, is_given: bool, found: &mut Found) -> Result<(), DrillError> {
+    if matches!(error, RestoreError::Cancelled) {
+        return Err(DrillError::Cancelled);
+    }
+    if !is_of_the_snapshot(&error, is_given) {
+        return Err(DrillError::Restore(Box::new(error)));
     }
     found.problem(format!("it could not be restored: {}", chain(&error)));
     Ok(())
+}
+
+/// Whether something in the snapshot is damaged, or what is in it was refused where it was loaded or read back: by a server of the
+/// drill's own, where it may do everything, also for want of rights.
+fn is_of_the_snapshot(error: &RestoreError, is_given: bool) -> bool {
+    let is_refused = match error {
+        RestoreError::Unfinished { source, .. } => matches!(
+            **source,
+            RestoreError::Target(
+                LoadError::Restore { .. } | LoadError::Refused { .. } | LoadError::Name { .. }
+            ) | RestoreError::Compare(CompareError::Refused { .. })
+        ),
+        _ => false,
+    };
+    match error.kind() {
+        ErrorKind::Corrupt => true,
+        ErrorKind::Config => is_refused,
+        ErrorKind::Denied => is_refused && !is_given,
+        _ => false,
+    }
 }
 
 /// An error and its sources; none of them holds a row.
@@ -405,10 +436,12 @@ impl Report<'_> {
         let manifest = &self.chosen.snapshot.manifest;
         let restore_ms =
             phases.iter().filter(|phase| phase.is_restore).map(|phase| phase.duration_ms);
-        let rto_ms = found.is_restored.then(|| restore_ms.sum());
+        let rto_ms: Option<u64> = found.is_restored.then(|| restore_ms.sum());
         let is_same = |each: &&Snapshot| each.manifest.label == manifest.label;
         let newest = self.newest.iter().find(is_same).map_or(manifest, |each| &each.manifest);
         let more_problems = found.problems.len().saturating_sub(PROBLEMS_MAX) as u64;
+        found.notes.extend(suspicions(manifest, newest));
+        found.not_checked.push(NEVER_COMPARED.to_owned());
         let verdict =
             if found.problems.is_empty() { DrillVerdict::Pass } else { DrillVerdict::Fail };
         found.problems.truncate(PROBLEMS_MAX);
@@ -430,7 +463,11 @@ impl Report<'_> {
                 scratch: matches!(self.plan.scene, Scene::Scratch { .. }),
                 address: self.plan.scene.address(),
                 jobs: self.plan.jobs,
+                fsync: self.plan.scene.fsync(),
             },
+            estimates: rto_ms
+                .map(|_| figures::estimates(self.newest, manifest, &phases))
+                .unwrap_or_default(),
             phases,
             rto_ms,
             rto_max_ms: self.plan.rto_max.and_then(|max| u64::try_from(max.as_millis()).ok()),
@@ -441,12 +478,19 @@ impl Report<'_> {
             checks: found.checks,
             not_checked: found.not_checked,
             notes: found.notes,
-            estimates: rto_ms
-                .map(|rto_ms| figures::estimates(self.newest, manifest, rto_ms))
-                .unwrap_or_default(),
             earlier: self.plan.earlier.clone(),
         }
     }
+}
+
+/// That what was drilled, or what is newest, shrank more than it should: somebody must look why before relying on it.
+fn suspicions(drilled: &Manifest, newest: &Manifest) -> Vec<String> {
+    let of = |what: String, manifest: &Manifest| {
+        manifest.suspicious.as_ref().map(|why| format!("{what} is suspicious: {why}"))
+    };
+    let other = Some(newest).filter(|newest| newest.id != drilled.id);
+    let newest = other.and_then(|other| of(format!("the newest snapshot {}", other.id), other));
+    of("the snapshot".to_owned(), drilled).into_iter().chain(newest).collect()
 }
 
 fn drilled(chosen: &Chosen) -> DrilledSnapshot {

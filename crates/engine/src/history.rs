@@ -499,15 +499,38 @@ pub async fn newest_of_each(
     repository: &Repository,
     context: &Context,
 ) -> Result<Vec<Snapshot>, FindError> {
-    let mut found: Vec<Snapshot> = Vec::new();
+    newest_by_label(repository, context).await?.into_values().collect()
+}
+
+/// Returns the newest snapshot of each label; of one whose history cannot be used, why.
+///
+/// # Errors
+/// [`FindError`]: the manifests cannot be listed, or the server does not answer.
+pub(crate) async fn newest_by_label(
+    repository: &Repository,
+    context: &Context,
+) -> Result<BTreeMap<Label, Result<Snapshot, FindError>>, FindError> {
+    let mut found = BTreeMap::new();
     let named = keys_that(repository, |place| match place {
         Place::Manifest(label, ..) => Some(label),
         _ => None,
     });
     for label in named.await?.into_values().collect::<BTreeSet<Label>>() {
-        found.extend(newest(repository, &label, context).await?);
+        let newest = newest(repository, &label, context).await;
+        match newest.transpose() {
+            None => {}
+            // So it would be with every other.
+            Some(Err(error)) if is_of_the_server(&error) => return Err(error),
+            Some(newest) => {
+                found.insert(label, newest);
+            }
+        }
     }
     Ok(found)
+}
+
+fn is_of_the_server(error: &FindError) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Unreachable)
 }
 
 async fn latest(repository: &Repository, context: &Context) -> Result<Snapshot, FindError> {

@@ -155,7 +155,8 @@ pub struct DrillReport {
     pub not_checked: Vec<String>,
     /// What is not as it was and no reason to fail.
     pub notes: Vec<String>,
-    /// How long a restore of each database of the repository would take, by what was measured.
+    /// How long a restore of each database of the repository would take, by what was measured; without those that are more
+    /// than ten times as large or small as the one that was drilled, of which it tells nothing.
     pub estimates: Vec<Estimate>,
     /// Earlier drills of this database, the oldest first.
     pub earlier: Vec<EarlierDrill>,
@@ -166,6 +167,12 @@ impl DrillReport {
     #[must_use]
     pub fn is_slow(&self) -> bool {
         is_slow(self.rto_ms, self.rto_max_ms)
+    }
+
+    /// Returns how many problems were found, those that are not named as well.
+    #[must_use]
+    pub fn problem_count(&self) -> u64 {
+        self.more_problems.saturating_add(self.problems.len() as u64)
     }
 
     /// Returns its record for the bucket. `report` is the digest of this document as it is written.
@@ -181,7 +188,7 @@ impl DrillReport {
             begun_at: self.begun_at,
             written_at: self.written_at,
             verdict: self.verdict,
-            problems: self.more_problems.saturating_add(self.problems.len() as u64),
+            problems: self.problem_count(),
             rto_ms: self.rto_ms,
             rto_max_ms: self.rto_max_ms,
             tables: self.snapshot.tables,
@@ -232,7 +239,7 @@ pub struct DrilledSnapshot {
     pub promised_until: DateTime<Utc>,
     /// `server_version` of production.
     pub server_version: String,
-    /// How it was chosen: `newest`, `named`, or `random of N`.
+    /// How it was chosen: `newest`, `named`, or `by chance, of N`.
     pub chosen: String,
     /// Tables.
     pub tables: u64,
@@ -259,13 +266,16 @@ pub struct DrillServer {
     pub address: Option<String>,
     /// Connections that loaded and compared.
     pub jobs: usize,
+    /// Whether the server waits for its disk, as one that is to outlive a crash does; absent of one that the drill was given.
+    #[serde(default)]
+    pub fsync: Option<bool>,
 }
 
 /// One step of a drill.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrillPhase {
-    /// Its name in the `phase` events: `verifying`, `starting`, `preparing`, `schema`, `loading`, `finishing`, `comparing`,
-    /// `analyzing`, `checking`, `removing`.
+    /// Its name in the `phase` events: `verifying`, `fetching` (each identity is tried), `starting`, `preparing`, `schema`,
+    /// `loading`, `finishing`, `comparing`, `analyzing`, `checking`, `removing`.
     pub name: String,
     /// When it began, in milliseconds since the drill did.
     pub begun_ms: u64,
@@ -275,17 +285,18 @@ pub struct DrillPhase {
     pub bytes: u64,
     /// Rows that it moved.
     pub rows: u64,
-    /// Whether a real restore has it, too: so it counts in the recovery time.
+    /// Whether a real restore has it, too: so it counts in the recovery time. What was begun again does not.
     pub is_restore: bool,
 }
 
 /// The achieved recovery point.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rpo {
-    /// How old the content of the newest snapshot of this database was when the drill began, in milliseconds.
+    /// How old the content of the newest snapshot of this database was when the drill began, in milliseconds. If that one is
+    /// suspicious: how long ago the newest that is not was committed.
     pub newest_age_ms: u64,
-    /// The longest time between the contents of two snapshots that follow each other, of those that are still kept and at most
-    /// 30 days old, in milliseconds; absent where there are fewer than two.
+    /// The longest time between the commits of two snapshots that follow each other, of those that are still kept, at most
+    /// 30 days old and not suspicious, in milliseconds; absent where there are fewer than two.
     pub longest_gap_ms: Option<u64>,
 }
 
@@ -298,7 +309,7 @@ pub struct DrillTable {
     pub rows: u64,
     /// Bytes of them as COPY prints them.
     pub bytes: u64,
-    /// Rows that were found; absent if it was not read back.
+    /// Rows that were found; absent if it is missing.
     pub rows_found: Option<u64>,
     /// What came of it.
     pub outcome: TableOutcome,
@@ -316,8 +327,6 @@ pub enum TableOutcome {
     Differs,
     /// It is not there.
     Missing,
-    /// It was not read back.
-    NotCompared,
 }
 
 /// What a kind of objects came to.

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use stonekeep_config::{ReaderConfig, reader::Whereabouts};
+use stonekeep_config::ReaderConfig;
 use stonekeep_engine::{
     Context,
     drill::{
-        Check, DrillPlan, DrillRecords, ListedIdentity, Scene, choose, drill, put_record, records,
+        Check, Choice, DrillPlan, DrillRecords, ListedIdentity, Scene, choose, drill, put_record,
+        records,
     },
     history::Selector,
     repository::Repository,
@@ -14,14 +15,15 @@ use stonekeep_engine::{
 };
 use stonekeep_format::{
     drill::{DrillReport, EarlierDrill},
-    ids::{Label, SnapshotId},
+    ids::{Digest, Label, SnapshotId},
+    key::ObjectKey,
     signature::{Signer, Trust},
 };
 use stonekeep_postgres::tools::ToolDirs;
 use stonekeep_store::AppendStore;
 
 use super::{
-    Drilled, Outcome,
+    Drilled, Drills, Outcome,
     signed::{self, Written},
 };
 use crate::{cli::DrillArgs, failure::Failure, open::Session};
@@ -41,24 +43,16 @@ pub(super) struct Call<'c> {
 }
 
 impl Call<'_> {
-    /// The repository as figures and messages name it.
-    pub(super) fn repository_name(&self) -> Result<String, Failure> {
-        Ok(match self.config.repository(self.session.repository)? {
-            Whereabouts::Bucket(repository) => repository.name.clone(),
-            Whereabouts::Directory(directory) => directory.display().to_string(),
-        })
-    }
-
-    /// Drills what is to be drilled.
+    /// Drills what is to be drilled. Somebody may ask to stop: what was drilled until then is told.
     ///
     /// # Errors
-    /// [`Failure`]: there was none, or somebody asked to stop.
+    /// [`Failure`]: there was none.
     pub(super) async fn all(
         &self,
         selector: Option<&Selector>,
         person: &dyn Confirm,
         context: &Context,
-    ) -> Result<Vec<Outcome>, Failure> {
+    ) -> Result<Drills, Failure> {
         let repository = self.session.open(self.config, context).await?;
         // Before the work: whoever may not put the record should know it now.
         let recorder = self.recorder().await?;
@@ -67,23 +61,32 @@ impl Call<'_> {
             chosen = choose(&repository, selector, self.args.random, context) => chosen,
             () = context.cancel.cancelled() => return Err(Failure::Stopped),
         };
-        let (chosen, newest) = chosen.map_err(|source| Failure::Drill(Box::new(source)))?;
-        let mut outcomes = Vec::new();
-        for one in &chosen {
-            let label = one.snapshot.manifest.label.clone();
+        let failed = |source| Failure::Drill(Box::new(source));
+        let Choice { chosen, newest } = chosen.map_err(failed)?;
+        let mut drills = Drills::default();
+        for (label, one) in chosen {
             let plan = self.plan(&repository, &label, &earlier);
-            let drilled = drill(&repository, one, &newest, &plan, person, context).await;
-            let told = match drilled {
-                Ok(report) => self.keep(&repository, report, recorder.as_ref()).await,
-                Err(source) => Err(Failure::Drill(Box::new(source))),
+            let drilled = match one {
+                Ok(one) => drill(&repository, &one, &newest, &plan, person, context).await,
+                Err(source) => Err(source),
             };
-            outcomes.push(match told {
-                Ok(drilled) => Outcome::Drilled(Box::new(drilled)),
-                Err(failure) if context.cancel.is_cancelled() => return Err(failure),
+            let outcome = match drilled.map_err(failed) {
+                Ok(report) => {
+                    let kept = self.keep(&repository, report, recorder.as_ref(), context).await;
+                    Outcome::Drilled(Box::new(kept))
+                }
+                Err(failure) if context.cancel.is_cancelled() => {
+                    if drills.outcomes.is_empty() {
+                        return Err(failure);
+                    }
+                    drills.stopped = Some(failure.to_report());
+                    break;
+                }
                 Err(failure) => Outcome::Failed { label, error: failure.to_report() },
-            });
+            };
+            drills.outcomes.push(outcome);
         }
-        Ok(outcomes)
+        Ok(drills)
     }
 
     fn plan(&self, repository: &Repository, label: &Label, records: &DrillRecords) -> DrillPlan {
@@ -153,25 +156,42 @@ impl Call<'_> {
         Ok(Some((store, key)))
     }
 
-    /// Writes a report, and puts the record of it.
+    /// Writes a report, and puts the record of it. That one of them is not kept takes nothing back of what was found.
     async fn keep(
         &self,
         repository: &Repository,
         report: DrillReport,
         recorder: Option<&(Arc<dyn AppendStore>, &Signer)>,
-    ) -> Result<Drilled, Failure> {
+        context: &Context,
+    ) -> Drilled {
         let key = self.report_key.as_ref();
-        let written = self.report_dir().map(|dir| signed::write(dir, &report, key)).transpose()?;
-        let digest = match &written {
-            Some(written) => written.digest,
-            None => signed::digest(&report)?,
+        let written = self.report_dir().map(|dir| signed::write(dir, &report, key)).transpose();
+        let recorded = match recorder {
+            Some(recorder) => {
+                let digest = written.as_ref().ok().and_then(Option::as_ref).map(|each| each.digest);
+                record(repository, &report, digest, recorder).await.map(Some)
+            }
+            None => Ok(None),
         };
-        let files = written.map(Written::files).unwrap_or_default();
-        let mut recorded = None;
-        if let Some((store, key)) = recorder {
-            let put = put_record(repository, &**store, &report.record(digest), key).await;
-            recorded = Some(put.map_err(|source| Failure::Record(Box::new(source)))?);
+        let mut unkept = None;
+        for failure in [written.as_ref().err(), recorded.as_ref().err()].into_iter().flatten() {
+            let error = failure.to_report();
+            context.warn(error.message.clone());
+            unkept.get_or_insert(error);
         }
-        Ok(Drilled { report, files, recorded })
+        let files = written.ok().flatten().map(Written::files).unwrap_or_default();
+        Drilled { report, files, recorded: recorded.ok().flatten(), unkept }
     }
+}
+
+/// Puts the record of a report, whose file has this digest, if there is one.
+async fn record(
+    repository: &Repository,
+    report: &DrillReport,
+    digest: Option<Digest>,
+    (store, key): &(Arc<dyn AppendStore>, &Signer),
+) -> Result<ObjectKey, Failure> {
+    let digest = digest.map_or_else(|| signed::digest(report), Ok)?;
+    let put = put_record(repository, &**store, &report.record(digest), key).await;
+    put.map_err(|source| Failure::Record(Box::new(source)))
 }

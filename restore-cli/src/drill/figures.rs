@@ -12,6 +12,9 @@ use stonekeep_process::metrics::{self, register};
 
 use super::Outcome;
 
+/// What the name of every figure begins with.
+const PREFIX: &str = "stonekeep_drill";
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfDatabase {
     database: String,
@@ -33,23 +36,31 @@ pub(super) fn write(path: &Path, repository: &str, outcomes: &[Outcome]) -> io::
     metrics::write(path, &registry(repository, outcomes))
 }
 
-/// How many problems a drill found, named in its report or not.
-pub(super) fn problems(report: &DrillReport) -> u64 {
-    report.more_problems.saturating_add(report.problems.len() as u64)
+/// Writes that no drill was made at all, of whichever database.
+pub(super) fn write_none(path: &Path, repository: &str) -> io::Result<()> {
+    let mut registry = Registry::with_prefix(PREFIX);
+    // A label without a value is one that is not there.
+    let made = [(String::new(), false)];
+    of_made(&mut registry, repository, made.into_iter());
+    metrics::write(path, &registry)
 }
 
-fn registry(repository: &str, outcomes: &[Outcome]) -> Registry {
-    let mut registry = Registry::with_prefix("stonekeep_drill");
+fn of_made(registry: &mut Registry, repository: &str, all: impl Iterator<Item = (String, bool)>) {
     let made = Family::<OfDatabase, Gauge>::default();
-    for outcome in outcomes {
-        let (label, is_made) = match outcome {
-            Outcome::Drilled(drilled) => (&drilled.report.label, true),
-            Outcome::Failed { label, .. } => (label, false),
-        };
-        let of = OfDatabase { database: label.to_string(), repository: repository.to_owned() };
+    for (database, is_made) in all {
+        let of = OfDatabase { database, repository: repository.to_owned() };
         made.get_or_create(&of).set(i64::from(is_made));
     }
     registry.register("made", "Whether the last run made a drill, whatever it came to", made);
+}
+
+fn registry(repository: &str, outcomes: &[Outcome]) -> Registry {
+    let mut registry = Registry::with_prefix(PREFIX);
+    let made = outcomes.iter().map(|outcome| match outcome {
+        Outcome::Drilled(drilled) => (drilled.report.label.to_string(), true),
+        Outcome::Failed { label, .. } => (label.to_string(), false),
+    });
+    of_made(&mut registry, repository, made);
     let reports: Vec<&DrillReport> = outcomes
         .iter()
         .filter_map(|outcome| match outcome {
@@ -76,7 +87,7 @@ fn of_databases(registry: &mut Registry, repository: &str, reports: &[&DrillRepo
         ("success", "Whether it passed", None, |report| {
             Some(if report.verdict == DrillVerdict::Pass { 1.0 } else { 0.0 })
         }),
-        ("problems", "What it found wrong", None, |report| Some(problems(report) as f64)),
+        ("problems", "What it found wrong", None, |report| Some(report.problem_count() as f64)),
         ("restore_duration", "How long it took to restore", Some(Unit::Seconds), |report| {
             report.rto_ms.map(secs)
         }),
@@ -163,5 +174,15 @@ mod tests {
         let text = std::fs::read_to_string(&path).expect("figures");
         assert!(text.contains(&format!("stonekeep_drill_made{of} 0")), "{text}");
         assert!(!text.contains("restore_duration_seconds{"), "what was not made has no figures");
+    }
+
+    #[test]
+    fn that_no_drill_could_be_made_is_a_figure_of_the_repository() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("drill.prom");
+        write_none(&path, "vault").expect("written");
+        let text = std::fs::read_to_string(&path).expect("figures");
+        let line = "stonekeep_drill_made{database=\"\",repository=\"vault\"} 0";
+        assert!(text.contains(line), "{text}");
     }
 }

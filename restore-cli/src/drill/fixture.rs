@@ -62,6 +62,7 @@ pub(super) fn passed() -> DrillReport {
             scratch: true,
             address: None,
             jobs: 4,
+            fsync: Some(false),
         },
         phases: phases(),
         rto_ms: Some(754_200),
@@ -113,7 +114,7 @@ pub(super) fn failed() -> DrillReport {
     (report.tables[0].outcome, report.tables[0].rows_found) = (TableOutcome::Missing, None);
     (report.tables[5].outcome, report.tables[5].rows_found) =
         (TableOutcome::Differs, Some(120_029));
-    (report.tables[1].outcome, report.tables[1].rows_found) = (TableOutcome::NotCompared, None);
+    (report.tables[1].outcome, report.tables[1].rows_found) = (TableOutcome::Missing, None);
     report.tables[2].outcome = TableOutcome::Moved;
     report.compared[0].same = 60;
     report.recipients[1].proven_by = None;
@@ -121,6 +122,7 @@ pub(super) fn failed() -> DrillReport {
     report.server = DrillServer {
         scratch: false,
         address: Some("drill.internal:5432".to_owned()),
+        fsync: None,
         ..report.server
     };
     report.earlier = earlier(1);
@@ -291,7 +293,13 @@ pub(super) fn drilled(change: impl FnOnce(&mut DrillReport)) -> Outcome {
             plain_bytes: 4_096,
             sealed_bytes: 1_024,
         },
-        server: DrillServer { version: None, scratch: true, address: None, jobs: 2 },
+        server: DrillServer {
+            version: None,
+            scratch: true,
+            address: None,
+            jobs: 2,
+            fsync: Some(false),
+        },
         phases: vec![DrillPhase {
             name: "loading".to_owned(),
             begun_ms: 0,
@@ -313,11 +321,16 @@ pub(super) fn drilled(change: impl FnOnce(&mut DrillReport)) -> Outcome {
         earlier: Vec::new(),
     };
     change(&mut report);
-    Outcome::Drilled(Box::new(Drilled { report, files: Vec::new(), recorded: None }))
+    let (files, recorded, unkept) = (Vec::new(), None, None);
+    Outcome::Drilled(Box::new(Drilled { report, files, recorded, unkept }))
 }
 
 /// One of `bookings` that could not be made.
 pub(super) fn unmade(message: &str) -> Outcome {
-    let (message, kind) = (message.to_owned(), "unavailable");
-    Outcome::Failed { label: bookings(), error: FailureReport { message, kind, exit_code: 75 } }
+    Outcome::Failed { label: bookings(), error: unavailable(message) }
+}
+
+/// Why something could not be done.
+pub(super) fn unavailable(message: &str) -> FailureReport {
+    FailureReport { message: message.to_owned(), kind: "unavailable", exit_code: 75 }
 }

@@ -146,7 +146,7 @@ fn part_of(part: usize, whole: usize) -> String {
 
 fn problems(report: &DrillReport) -> Markup {
     html! {
-        @if sentences::problems(report) > 0 {
+        @if report.problem_count() > 0 {
             section class="card problems" aria-labelledby="problems" {
                 h2 id="problems" { "What is wrong" }
                 ul {
@@ -178,9 +178,10 @@ fn recovery(report: &DrillReport) -> Markup {
                     p class="small" {
                         @if report.rto_ms.is_some() { "The time of the phases that a restore has, comparison included." }
                         @else { "The restore did not come to its end." }
+                        @if let Some(how) = sentences::measured(report) { " It was " (how) "." }
                     }
                     p class="large" { b { (took(report.rpo.newest_age_ms)) } }
-                    p { "Recovery point (RPO): how old the content of the newest snapshot was." }
+                    p { "Recovery point (RPO): how old the content of the newest snapshot was that is not suspicious." }
                     p class="small" { (longest_gap(report)) }
                 }
                 (plot::draw(report))
@@ -221,7 +222,7 @@ fn remarks(report: &DrillReport) -> Markup {
     html! {
         section class="card" aria-labelledby="left" {
             h2 id="left" { "What was not checked, and why" }
-            @if report.not_checked.is_empty() { p { (sentences::nothing_named(report)) } }
+            @if let Some(unended) = sentences::unended(report) { p { (unended) } }
             ul { @for what in &report.not_checked { li { (name(what)) } } }
             @if !report.notes.is_empty() {
                 h3 { "Not as it was, and no reason to fail" }

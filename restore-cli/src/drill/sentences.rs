@@ -39,20 +39,51 @@ pub(super) fn headline(report: &DrillReport) -> String {
     let label = &report.label;
     match (report.verdict, report.rto_ms) {
         (DrillVerdict::Pass, _) => format!("{label} can be recovered"),
-        (DrillVerdict::Fail, Some(_)) if came_back(report) => {
-            format!("{label} came back as it was, and a check of it failed")
-        }
-        (DrillVerdict::Fail, Some(_)) => format!("{label} did not come back as it was"),
+        (DrillVerdict::Fail, Some(_)) => match Fault::of(report) {
+            Fault::Content => format!("{label} did not come back as it was"),
+            Fault::Identity => {
+                format!("{label} came back as it was, and an identity does not open it")
+            }
+            Fault::Check => format!("{label} came back as it was, and a check of it failed"),
+            Fault::Other => format!("the drill of {label} failed"),
+        },
         (DrillVerdict::Fail, None) => format!("{label} could not be restored"),
     }
 }
 
-/// Whether all that was compared is as it was: then it was an identity or a check of the operator's that failed.
-fn came_back(report: &DrillReport) -> bool {
-    let is_good =
-        |table: &DrillTable| matches!(table.outcome, TableOutcome::Same | TableOutcome::Moved);
-    report.tables.iter().all(is_good)
-        && report.compared.iter().all(|compared| compared.same == compared.wanted)
+/// What it was that failed a drill whose restore came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// What was compared is not as it was.
+    Content,
+    /// All is as it was, and an identity that was listed opens nothing.
+    Identity,
+    /// All is as it was, and a check of the operator's failed, nothing else.
+    Check,
+    /// Something else, as what was not there when every object was looked at.
+    Other,
+}
+
+impl Fault {
+    fn of(report: &DrillReport) -> Self {
+        let is_whole = report.compared.iter().all(|compared| compared.same == compared.wanted);
+        if !is_whole || report.tables.iter().any(|table| is_bad(table.outcome)) {
+            return Self::Content;
+        }
+        // Each has one problem of its own, and its words.
+        let checks = report.checks.iter().filter(|check| !check.passed).count() as u64;
+        let identities = report.problems.iter().filter(|problem| is_of_identity(problem));
+        let identities = identities.count() as u64;
+        match report.problem_count().checked_sub(checks + identities) {
+            Some(0) if identities > 0 => Self::Identity,
+            Some(0) if checks > 0 => Self::Check,
+            _ => Self::Other,
+        }
+    }
+}
+
+fn is_of_identity(problem: &str) -> bool {
+    problem.starts_with("identity ") && problem.ends_with(" does not open the snapshot")
 }
 
 /// The verdict in figures. Numbers are written as `count` does.
@@ -60,7 +91,8 @@ pub(super) fn verdict(report: &DrillReport, count: fn(u64) -> String) -> String 
     let sums = Sums::of(&report.tables);
     let mut said = match report.verdict {
         DrillVerdict::Fail => {
-            format!("{} found.", number_of(problems(report), "problem was", "problems were", count))
+            let problems = report.problem_count();
+            format!("{} found.", number_of(problems, "problem was", "problems were", count))
         }
         DrillVerdict::Pass if sums.compared == 0 => "There was no table to compare.".to_owned(),
         DrillVerdict::Pass => format!(
@@ -69,50 +101,39 @@ pub(super) fn verdict(report: &DrillReport, count: fn(u64) -> String) -> String 
             number_of(sums.compared, "table", "tables", count),
         ),
     };
-    if sums.left_out > 0 {
-        let tables = number_of(sums.left_out, "table was", "tables were", count);
-        said.push_str(&format!(" {tables} not compared."));
-    }
     if report.verdict == DrillVerdict::Pass && report.is_slow() {
         said.push_str(" But recovery took longer than it may.");
     }
     said
 }
 
-/// What is said where no thing is named that was not checked.
-pub(super) const fn nothing_named(report: &DrillReport) -> &'static str {
-    match report.rto_ms {
-        Some(_) => "Nothing was left out.",
-        None => "The restore did not come to its end: what is not named above was not checked.",
-    }
+/// What is said of a restore that broke off: of it, less was checked than is named.
+pub(super) fn unended(report: &DrillReport) -> Option<&'static str> {
+    let said = "The restore did not come to its end: what is not named above was not checked.";
+    report.rto_ms.is_none().then_some(said)
 }
 
-/// How many problems were found, those that are not named as well.
-pub(crate) fn problems(report: &DrillReport) -> u64 {
-    report.more_problems.saturating_add(report.problems.len() as u64)
+/// How the recovery time was measured, if not as it would be.
+pub(super) fn measured(report: &DrillReport) -> Option<&'static str> {
+    let said = "measured on a scratch server that does not wait for its disk (fsync off): one that does may take longer";
+    (report.rto_ms.is_some() && report.server.fsync == Some(false)).then_some(said)
 }
 
 /// What was compared, table by table.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Sums {
-    /// Tables that were read back, or looked for.
+    /// Tables.
     pub(super) compared: u64,
     /// Their rows, as production held them.
     pub(super) rows: u64,
     /// Tables that are not as they were.
     pub(super) differ: u64,
-    /// Tables that were not read back.
-    pub(super) left_out: u64,
 }
 
 impl Sums {
     pub(super) fn of(tables: &[DrillTable]) -> Self {
         let mut sums = Self::default();
         for table in tables {
-            if table.outcome == TableOutcome::NotCompared {
-                sums.left_out += 1;
-                continue;
-            }
             sums.compared += 1;
             sums.rows = sums.rows.saturating_add(table.rows);
             sums.differ += u64::from(is_bad(table.outcome));
@@ -133,20 +154,18 @@ pub(super) const fn outcome(outcome: TableOutcome) -> &'static str {
         TableOutcome::Moved => "same, rows in another partition",
         TableOutcome::Differs => "differs",
         TableOutcome::Missing => "missing",
-        TableOutcome::NotCompared => "not compared",
     }
 }
 
-/// The tables: those that are not as they were first, then those nobody looked at, then the largest.
+/// The tables: those that are not as they were first, then the largest.
 pub(super) fn in_order(tables: &[DrillTable]) -> Vec<&DrillTable> {
     let mut all: Vec<&DrillTable> = tables.iter().collect();
     all.sort_by_key(|table| {
         let grade = match table.outcome {
             TableOutcome::Missing => 0,
             TableOutcome::Differs => 1,
-            TableOutcome::NotCompared => 2,
-            TableOutcome::Moved => 3,
-            TableOutcome::Same => 4,
+            TableOutcome::Moved => 2,
+            TableOutcome::Same => 3,
         };
         (grade, std::cmp::Reverse(table.bytes))
     });
@@ -253,8 +272,6 @@ mod tests {
         let mut report = fixture::passed();
         let said = |report: &DrillReport| verdict(report, words::count);
         assert!(said(&report).starts_with("All "), "{}", said(&report));
-        report.tables[3].outcome = TableOutcome::NotCompared;
-        assert!(said(&report).ends_with("1 table was not compared."), "{}", said(&report));
         report.tables.clear();
         assert_eq!(said(&report), "There was no table to compare.");
         report.rto_max_ms = Some(1);
@@ -267,14 +284,22 @@ mod tests {
         let report = fixture::failed();
         let order: Vec<TableOutcome> =
             in_order(&report.tables).iter().take(4).map(|table| table.outcome).collect();
-        use TableOutcome::{Differs, Missing, Moved, NotCompared};
-        assert_eq!(order, [Missing, Differs, NotCompared, Moved]);
+        use TableOutcome::{Differs, Missing, Moved};
+        assert_eq!(order, [Missing, Missing, Differs, Moved]);
     }
 
     #[test]
-    fn a_failed_check_is_not_told_as_lost_data() {
+    fn a_failed_check_is_not_told_as_lost_data_and_nothing_else_as_a_check() {
         let mut report = DrillReport { verdict: DrillVerdict::Fail, ..fixture::passed() };
+        report.checks[0].passed = false;
+        report.problems =
+            vec!["check \"a booking\": the answer is not the expected one".to_owned()];
         assert_eq!(headline(&report), "bookings came back as it was, and a check of it failed");
+        report.problems.push("identity a.key (age1x) does not open the snapshot".to_owned());
+        let identity = "bookings came back as it was, and an identity does not open it";
+        assert_eq!(headline(&report), identity);
+        report.problems.push("segments/bookings/x is missing".to_owned());
+        assert_eq!(headline(&report), "the drill of bookings failed");
         report.tables[0].outcome = TableOutcome::Differs;
         assert_eq!(headline(&report), "bookings did not come back as it was");
     }

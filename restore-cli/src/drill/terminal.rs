@@ -88,13 +88,14 @@ fn recovery_time(report: &DrillReport) -> String {
         [] => "the first drill".to_owned(),
         before => format!("before: {}", before.join(", ")),
     };
-    format!("{now}, {}; {before}", against_target(report))
+    let how = sentences::measured(report).map(|how| format!("; {how}")).unwrap_or_default();
+    format!("{now}, {}; {before}{how}", against_target(report))
 }
 
 fn recovery_point(report: &DrillReport) -> String {
     let gap = report.rpo.longest_gap_ms.map(|gap| format!("; longest gap {}", took(gap)));
     format!(
-        "the newest snapshot was {} old{}",
+        "the newest sound snapshot was {} old{}",
         took(report.rpo.newest_age_ms),
         gap.unwrap_or_default()
     )
@@ -157,7 +158,6 @@ const fn outcome(outcome: TableOutcome) -> &'static str {
         TableOutcome::Moved => "moved",
         TableOutcome::Differs => "DIFFERS",
         TableOutcome::Missing => "MISSING",
-        TableOutcome::NotCompared => "not compared",
     }
 }
 
@@ -172,7 +172,7 @@ fn others(report: &DrillReport) -> Vec<String> {
     for each in &report.recipients {
         let proven = match &each.proven_by {
             Some(file) => format!("opened by {file}"),
-            None => "NOT PROVEN: no identity of it was listed".to_owned(),
+            None => "NOT PROVEN: no listed identity has opened it".to_owned(),
         };
         lines.extend(wrapped("recipient", INDENT, &format!("{} {proven}", each.recipient)));
     }
@@ -202,9 +202,7 @@ fn remarks(report: &DrillReport) -> Vec<String> {
     let left_out = report.not_checked.iter().flat_map(|what| wrapped("not checked", INDENT, what));
     let notes = report.notes.iter().flat_map(|note| wrapped("note", INDENT, note));
     let mut lines: Vec<String> = left_out.chain(notes).collect();
-    if report.not_checked.is_empty() {
-        lines.push(sentences::nothing_named(report).to_owned());
-    }
+    lines.extend(sentences::unended(report).map(str::to_owned));
     lines
 }
 

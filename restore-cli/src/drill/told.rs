@@ -14,7 +14,7 @@ use stonekeep_format::{
     ids::{Label, RepositoryId, SnapshotId},
 };
 
-use super::{Outcome, figures};
+use super::{Drills, Outcome, figures};
 use crate::{failure::Failure, notifiers::Notifiers, open::Session};
 
 /// Databases that a message names (20), those that failed first: it is for a person to read.
@@ -40,37 +40,50 @@ impl Tellers {
         Ok(Self { notifiers, metrics_file: drill.metrics_file(name) })
     }
 
-    /// Tells of a run. Of one that was stopped on request nobody hears: it says nothing of the backups. What does not arrive is a
-    /// warning, for the drills were made.
+    /// Tells of a run. Of one that was stopped on request nobody hears, unless a drill had failed: else it says nothing of the
+    /// backups. What does not arrive is a warning, for the drills were made.
     pub(super) async fn tell(
         &self,
         name: &str,
-        outcomes: &Result<Vec<Outcome>, Failure>,
+        drills: &Result<Drills, Failure>,
         context: &Context,
     ) {
-        if let (Some(path), Ok(outcomes)) = (&self.metrics_file, outcomes)
-            && let Err(error) = figures::write(path, name, outcomes)
-        {
-            let path = path.display();
-            context.warn(format!("the metrics file {path} cannot be written: {error}"));
-        }
-        if context.cancel.is_cancelled() {
+        let outcomes = drills.as_ref().map(|drills| &drills.outcomes[..]);
+        let has_failed =
+            outcomes.is_ok_and(|outcomes| outcomes.iter().any(Outcome::is_failed_drill));
+        if context.cancel.is_cancelled() && !has_failed {
             return;
         }
+        self.write_figures(name, outcomes, context);
         let message = Message::of(name, outcomes, context.clock.now());
         if let (Some(webhook), Some(message)) = (&self.notifiers.webhook, message)
             && let Err(error) = webhook.post(&message).await
         {
             Notifiers::untold(&error, context);
         }
-        if outcomes.as_ref().is_ok_and(|outcomes| have_passed(outcomes)) {
+        if outcomes.is_ok_and(have_passed) {
             self.notifiers.ping(context).await;
+        }
+    }
+
+    fn write_figures(&self, name: &str, outcomes: Outcomes<'_>, context: &Context) {
+        let Some(path) = &self.metrics_file else { return };
+        let written = match outcomes {
+            Ok(outcomes) => figures::write(path, name, outcomes),
+            Err(_) => figures::write_none(path, name),
+        };
+        if let Err(error) = written {
+            let path = path.display();
+            context.warn(format!("the metrics file {path} cannot be written: {error}"));
         }
     }
 }
 
+/// What there is to tell: what became of each database, or why of none.
+type Outcomes<'o> = Result<&'o [Outcome], &'o Failure>;
+
 fn have_passed(outcomes: &[Outcome]) -> bool {
-    let has_passed = |outcome: &Outcome| matches!(outcome, Outcome::Drilled(drilled) if drilled.report.verdict == DrillVerdict::Pass);
+    let has_passed = |outcome: &Outcome| matches!(outcome, Outcome::Drilled(drilled) if drilled.report.verdict == DrillVerdict::Pass && drilled.unkept.is_none());
     !outcomes.is_empty() && outcomes.iter().all(has_passed)
 }
 
@@ -90,13 +103,9 @@ struct Message<'o> {
 
 impl<'o> Message<'o> {
     /// Returns what there is to say; nothing if nothing is wrong.
-    fn of(
-        name: &'o str,
-        outcomes: &'o Result<Vec<Outcome>, Failure>,
-        at: DateTime<Utc>,
-    ) -> Option<Self> {
+    fn of(name: &'o str, outcomes: Outcomes<'o>, at: DateTime<Utc>) -> Option<Self> {
         let mut lines: Vec<Line<'o>> = match outcomes {
-            Ok(outcomes) => outcomes.iter().filter_map(Line::of).collect(),
+            Ok(outcomes) => outcomes.iter().flat_map(Line::of).collect(),
             Err(failure) => vec![Line::unmade(None, failure.to_report().kind)],
         };
         lines.sort_by_key(|line| std::cmp::Reverse(line.status));
@@ -108,7 +117,7 @@ impl<'o> Message<'o> {
         }
         let more_drills = lines.len().saturating_sub(LINES_MAX) as u64;
         lines.truncate(LINES_MAX);
-        let repository = outcomes.as_ref().ok().and_then(|outcomes| repository(outcomes));
+        let repository = outcomes.ok().and_then(repository);
         Some(Self { text, status, at, name, repository, drills: lines, more_drills })
     }
 }
@@ -141,11 +150,22 @@ struct Drill<'o> {
 }
 
 impl<'o> Line<'o> {
-    fn of(outcome: &'o Outcome) -> Option<Self> {
+    fn of(outcome: &'o Outcome) -> Vec<Self> {
         match outcome {
-            Outcome::Failed { label, error } => Some(Self::unmade(Some(label), error.kind)),
-            Outcome::Drilled(drilled) => Self::drilled(&drilled.report),
+            Outcome::Failed { label, error } => vec![Self::unmade(Some(label), error.kind)],
+            Outcome::Drilled(drilled) => {
+                let (report, unkept) = (&drilled.report, drilled.unkept.as_ref());
+                let unkept = unkept.map(|error| Self::unkept(&report.label, error.kind));
+                Self::drilled(report).into_iter().chain(unkept).collect()
+            }
         }
+    }
+
+    /// The drill is known where it was made, and may be missed where its report or its record was to be.
+    fn unkept(label: &'o Label, kind: &str) -> Self {
+        let what =
+            format!("the report or the record of the drill of {label} was not kept ({kind})");
+        Self { status: Status::Warning, what, label: Some(label), drill: None }
     }
 
     /// That there was none says nothing of the snapshot, and is no reason for alarm yet.
@@ -156,7 +176,7 @@ impl<'o> Line<'o> {
     }
 
     fn drilled(report: &'o DrillReport) -> Option<Self> {
-        let (label, problems) = (&report.label, figures::problems(report));
+        let (label, problems) = (&report.label, report.problem_count());
         let (status, what) = match (report.verdict, report.rto_ms, report.rto_max_ms) {
             (DrillVerdict::Fail, ..) => {
                 let s = if problems == 1 { "" } else { "s" };
@@ -194,9 +214,9 @@ mod tests {
 
     #[test]
     fn of_drills_that_passed_in_time_nothing_is_said() {
-        let outcomes = Ok(vec![drilled(|_| {})]);
-        assert!(Message::of("vault", &outcomes, now()).is_none());
-        assert!(have_passed(outcomes.as_ref().expect("drills")));
+        let outcomes = [drilled(|_| {})];
+        assert!(Message::of("vault", Ok(&outcomes), now()).is_none());
+        assert!(have_passed(&outcomes));
         assert!(!have_passed(&[]), "that nothing was drilled is nothing to call for");
     }
 
@@ -207,8 +227,8 @@ mod tests {
             report.verdict = DrillVerdict::Fail;
             report.problems = vec!["rows of public.secret_plans differ".to_owned()];
         });
-        let outcomes = Ok(vec![unmade("cannot read public.secret_plans"), slow, failing]);
-        let message = Message::of("vault", &outcomes, now()).expect("something is wrong");
+        let outcomes = [unmade("cannot read public.secret_plans"), slow, failing];
+        let message = Message::of("vault", Ok(&outcomes), now()).expect("something is wrong");
         assert_eq!(message.status, Status::Critical);
         assert!(message.text.contains("CRITICAL - the drill of bookings failed: 1 problem;"));
         assert!(message.text.ends_with("(and 2 more)"), "{}", message.text);
@@ -216,20 +236,32 @@ mod tests {
         assert!(!json.contains("secret_plans"), "{json}");
         assert!(json.contains("took 2 s to restore, and rto_max is 1 s"), "{json}");
         assert!(json.contains("could not be made (unavailable)"), "{json}");
-        assert!(!have_passed(outcomes.as_ref().expect("drills")));
+        assert!(!have_passed(&outcomes));
+    }
+
+    #[test]
+    fn that_a_report_was_not_kept_is_a_warning_and_no_reason_to_call() {
+        let Outcome::Drilled(mut drilled) = drilled(|_| {}) else { return };
+        drilled.unkept = Some(unavailable("cannot write /reports/public.secret_plans"));
+        let outcomes = [Outcome::Drilled(drilled)];
+        let message = Message::of("vault", Ok(&outcomes), now()).expect("something is wrong");
+        assert_eq!(message.status, Status::Warning);
+        assert!(message.text.contains("was not kept (unavailable)"), "{}", message.text);
+        assert!(!message.text.contains("secret_plans"));
+        assert!(!have_passed(&outcomes));
     }
 
     #[test]
     fn a_run_without_any_drill_is_a_warning() {
-        let outcomes = Err(Failure::NoBucket);
-        let message = Message::of("vault", &outcomes, now()).expect("nothing was drilled");
+        let message =
+            Message::of("vault", Err(&Failure::NoBucket), now()).expect("nothing was drilled");
         assert_eq!((message.status, message.drills.len()), (Status::Warning, 1));
     }
 
     #[test]
     fn of_very_many_some_are_named_and_the_rest_counted() {
-        let outcomes = Ok((0..50).map(|_| unmade("no")).collect());
-        let message = Message::of("vault", &outcomes, now()).expect("much is wrong");
+        let outcomes: Vec<Outcome> = (0..50).map(|_| unmade("no")).collect();
+        let message = Message::of("vault", Ok(&outcomes), now()).expect("much is wrong");
         assert_eq!((message.drills.len(), message.more_drills), (LINES_MAX, 30));
     }
 }

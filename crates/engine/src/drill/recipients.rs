@@ -4,7 +4,7 @@ use stonekeep_format::{
     ErrorKind, codec::SharedIdentity, drill::DrillRecipient, inventory::Inventory,
 };
 
-use super::{DrillError, Found};
+use super::{DrillError, Found, chain};
 use crate::{
     repository::Repository,
     segments::{READ_BUDGET_BYTES, SegmentReader},
@@ -22,7 +22,7 @@ pub struct ListedIdentity {
 }
 
 /// Tries each identity alone, on the smallest segment. One that opens nothing is a problem: whoever relies on it will stand before
-/// a locked door.
+/// a locked door. One that cannot be tried, since the segment is damaged, is a problem of the snapshot.
 ///
 /// # Errors
 /// [`DrillError::Segment`]: the segment cannot be had.
@@ -47,6 +47,12 @@ pub(super) async fn prove(
                 let whose = listed.recipient.as_deref().unwrap_or("of a plugin");
                 found.problem(format!("identity {file} ({whose}) does not open the snapshot"));
             }
+            // The segment's fault: no other identity would fare better. What else is damaged, the restore finds.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                let (file, why) = (&listed.file, chain(&error));
+                found.problem(format!("identity {file} could not be tried: {why}"));
+                return Ok(all);
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -54,7 +60,7 @@ pub(super) async fn prove(
     let unproven: Vec<&str> = unproven.map(|each| each.recipient.as_str()).collect();
     if !unproven.is_empty() {
         found.not_checked.push(format!(
-            "whether {} can open it: no identity of theirs was listed",
+            "whether {} can open it: no listed identity of theirs has opened it",
             unproven.join(", ")
         ));
     }

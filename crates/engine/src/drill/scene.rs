@@ -50,6 +50,17 @@ impl Scene {
             Self::Server(server) => Some(server.address()),
         }
     }
+
+    /// Whether the server waits for its disk; of one that was given nobody knows.
+    pub(super) fn fsync(&self) -> Option<bool> {
+        let is_on = |value: &String| {
+            matches!(&*value.to_ascii_lowercase(), "on" | "true" | "t" | "yes" | "y" | "1")
+        };
+        match self {
+            Self::Scratch { settings, .. } => Some(settings.get("fsync").is_some_and(is_on)),
+            Self::Server(_) => None,
+        }
+    }
 }
 
 /// A scene that is set.
@@ -121,6 +132,16 @@ impl Stage {
         match self {
             Self::Scratch(_) => &Ours,
             Self::Given(_) => person,
+        }
+    }
+
+    /// What is removed at the end, in words.
+    pub(super) fn what(&self, drill: &SnapshotId) -> String {
+        match self {
+            Self::Scratch(_) => "the scratch server".to_owned(),
+            Self::Given(server) => {
+                format!("database {:?} on {}", drill_name(drill), server.address())
+            }
         }
     }
 

@@ -31,8 +31,14 @@ impl Timeline {
         std::mem::take(&mut phases)
     }
 
+    /// Takes what was restored so far out of the recovery time: it is begun again.
+    pub(super) fn forget_restore(&self) {
+        let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        phases.iter_mut().for_each(|phase| phase.is_restore = false);
+    }
+
     /// Milliseconds since the beginning; none if the clock was set back.
-    fn elapsed_ms(&self) -> u64 {
+    pub(super) fn elapsed_ms(&self) -> u64 {
         u64::try_from((self.clock.now() - self.begun_at).num_milliseconds()).unwrap_or(0)
     }
 
@@ -109,6 +115,16 @@ mod tests {
         ) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
             Box::pin(std::future::ready(()))
         }
+    }
+
+    #[test]
+    fn what_is_begun_again_counts_once() {
+        let timeline = Timeline::new(Arc::new(Hand::default()), Arc::new(Silence));
+        timeline.begin(Phase::Preparing);
+        timeline.forget_restore();
+        timeline.begin(Phase::Preparing);
+        let counted: Vec<bool> = timeline.end().iter().map(|phase| phase.is_restore).collect();
+        assert_eq!(counted, [false, true]);
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(super) fn recipients(report: &DrillReport) -> Markup {
                                 th scope="row" { code { (visible(&each.recipient)) } }
                                 @match &each.proven_by {
                                     Some(file) => { td class="ok" { "opened by " (name(file)) } }
-                                    None => { td class="open" { "not proven: no identity of it was listed" } }
+                                    None => { td class="open" { "not proven: no listed identity has opened it" } }
                                 }
                             }
                         }
@@ -131,7 +131,7 @@ pub(super) fn estimates(report: &DrillReport) -> Markup {
             section class="card" aria-labelledby="estimates" {
                 h2 id="estimates" { "How long a restore of each database takes" }
                 table class="stack" {
-                    caption { "Measured by this drill, or estimated from its bytes per second and the size of the newest snapshot." }
+                    caption { "Measured by this drill, or estimated from what each byte took in it and the size of the newest snapshot. Databases more than ten times as large or small are not listed: only their own drill tells." }
                     thead { tr { th scope="col" { "Database" } th scope="col" { "Newest snapshot" } th scope="col" class="number" { "Size" } th scope="col" class="number" { "Restore" } th scope="col" { "" } } }
                     tbody {
                         @for each in &report.estimates {

@@ -60,14 +60,7 @@ fn said(sums: Sums, report: &DrillReport) -> String {
         0 => "each holds just the rows that production held".to_owned(),
         differ => format!("{} what production held", some(differ, "is not", "are not")),
     };
-    let left_out = match sums.left_out {
-        0 => String::new(),
-        number => format!(" {} not compared.", some(number, "table was", "tables were")),
-    };
-    format!(
-        "{compared} compared row by row, {}: {differ}.{left_out}",
-        some(sums.rows, "row", "rows")
-    )
+    format!("{compared} compared row by row, {}: {differ}.", some(sums.rows, "row", "rows"))
 }
 
 const fn caption(others: usize, is_whole: bool) -> &'static str {
@@ -111,6 +104,5 @@ const fn tone(outcome: TableOutcome) -> &'static str {
     match outcome {
         TableOutcome::Same | TableOutcome::Moved => "ok",
         TableOutcome::Differs | TableOutcome::Missing => "bad",
-        TableOutcome::NotCompared => "open",
     }
 }
