@@ -43,6 +43,10 @@ pub const STALL_MAX: Duration = Duration::from_secs(1_800);
 pub const STALL_MIN: Duration = Duration::from_secs(60);
 /// The longest `stall_max` (24 h): no run is longer.
 pub const STALL_LIMIT: Duration = Duration::from_secs(86_400);
+/// The shortest `rto_max` and `timeout` of a drill (1 s): below it nothing ends.
+pub const DRILL_WAIT_MIN: Duration = Duration::from_secs(1);
+/// The longest `rto_max` (30 d): longer nobody waits for a database.
+pub const RTO_LIMIT: Duration = Duration::from_secs(30 * 86_400);
 /// By how many percent a database may shrink before its snapshot is suspicious (50): ordinary clean-ups take less, a dropped
 /// schema or a truncated database more.
 pub const SHRINK_PERCENT_MAX: u8 = 50;

@@ -26,7 +26,7 @@ pub struct DrillConfig {
     #[serde(deserialize_with = "value::jobs")]
     pub jobs: usize,
     /// How long a restore may take.
-    #[serde(deserialize_with = "value::age")]
+    #[serde(deserialize_with = "value::rto_max")]
     pub rto_max: Option<Duration>,
     /// Whether a record of each drill is put into the bucket.
     pub record: bool,
@@ -77,7 +77,7 @@ pub struct DrillCheckConfig {
     /// The answer, as PostgreSQL prints it: `t` and `f` are the truth values.
     pub expect: String,
     /// How long it may take.
-    #[serde(default, deserialize_with = "value::age")]
+    #[serde(default, deserialize_with = "value::timeout")]
     pub timeout: Option<Duration>,
 }
 

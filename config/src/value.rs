@@ -85,6 +85,16 @@ pub(crate) fn stall_max<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, 
     pause(from, "stall_max", defaults::STALL_MIN, defaults::STALL_LIMIT)
 }
 
+/// Reads `"4h"`: how long a restore may take.
+pub(crate) fn rto_max<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    pause(from, "rto_max", defaults::DRILL_WAIT_MIN, defaults::RTO_LIMIT).map(Some)
+}
+
+/// Reads `"5m"`: how long a question to a restored database may take.
+pub(crate) fn timeout<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    pause(from, "timeout", defaults::DRILL_WAIT_MIN, defaults::STALL_LIMIT).map(Some)
+}
+
 /// Reads a number of databases.
 pub(crate) fn parallel<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     number(from, "parallel", 1, defaults::PARALLEL_MAX)
