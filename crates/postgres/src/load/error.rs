@@ -117,7 +117,11 @@ impl LoadError {
             Self::Tool(error) => error.kind(),
             Self::Refused { refusal, .. } => refusal.kind(),
             Self::Statement { .. } | Self::Torn { .. } | Self::TooLong { .. } => ErrorKind::Corrupt,
-            Self::Name { .. } | Self::Restore { .. } => ErrorKind::Config,
+            Self::Name { .. } => ErrorKind::Config,
+            // What comes after the first error may come of it.
+            Self::Restore { errors, .. } => {
+                errors.first().map_or(ErrorKind::Config, PassMessage::kind)
+            }
             Self::NotOurs { .. } => ErrorKind::Conflict,
             Self::Run { .. } | Self::Write { .. } => ErrorKind::Unavailable,
             Self::Contents(error) => error.kind(),

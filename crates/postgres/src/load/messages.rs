@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use stonekeep_format::ErrorKind;
+
 use crate::refusal::one_line;
 
 /// One error of pg_restore.
@@ -15,6 +17,28 @@ pub struct PassMessage {
     pub entry: Option<String>,
     /// What is wrong, or that the server's words are withheld.
     pub message: String,
+}
+
+impl PassMessage {
+    /// Returns what to do about it, as [`crate::refusal::Refusal::kind`] does by the SQLSTATE, which pg_restore does not tell.
+    /// What begins with [`QUERY`] still is of a session that is gone.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        let begins = |starts: &[&str]| starts.iter().any(|start| self.message.starts_with(start));
+        let is_login = self.message.starts_with("connection to ");
+        if begins(&OF_RIGHTS)
+            || (is_login && AT_LOGIN.iter().any(|said| self.message.contains(said)))
+        {
+            ErrorKind::Denied
+        } else if begins(&OF_ROOM)
+            || begins(&OF_THE_CONNECTION)
+            || self.message.starts_with(QUERY)
+            || NO_ROOM.iter().any(|end| self.message.ends_with(end))
+        {
+            ErrorKind::Unavailable
+        } else {
+            ErrorKind::Config
+        }
+    }
 }
 
 impl fmt::Display for PassMessage {
@@ -63,12 +87,17 @@ impl Messages {
     }
 
     fn add(&mut self, error: &str) {
-        let from_server = error.strip_prefix("could not execute query: ERROR:  ");
+        let from_query = error.strip_prefix(QUERY);
+        let from_server = from_query.and_then(|said| said.strip_prefix("ERROR:  "));
         let tolerated = from_server.is_some_and(|said| TOLERATED.contains(&said));
-        let message = match from_server {
-            Some(said) if names_only_objects(said) => one_line(said),
-            Some(_) => WITHHELD.to_owned(),
-            None => one_line(error),
+        let message = match (from_server, from_query) {
+            (Some(said), _) if names_only_objects(said) => one_line(said),
+            // A server that speaks another language says ERROR otherwise.
+            (None, Some(said)) if IN_A_QUERY.iter().any(|start| said.starts_with(start)) => {
+                one_line(error)
+            }
+            (_, Some(_)) => WITHHELD.to_owned(),
+            (_, None) => one_line(error),
         };
         let message = PassMessage { entry: self.entry.clone(), message };
         let (kept, count) = if tolerated {
@@ -99,7 +128,7 @@ pub const TOLERATED: [&str; 5] = [
 ];
 
 /// The server's messages in which every quoted word is the name of an object, `%` standing for it.
-const OF_OBJECTS: [&str; 31] = [
+const OF_OBJECTS: [&str; 29] = [
     "role % does not exist",
     "type % does not exist",
     "type % already exists",
@@ -121,9 +150,6 @@ const OF_OBJECTS: [&str; 31] = [
     "trigger % for relation % already exists",
     "policy % for table % already exists",
     "unrecognized configuration parameter %",
-    "must be member of role %",
-    "must be able to SET ROLE %",
-    "must be owner of extension plpgsql",
     "could not create unique index %",
     "check constraint % of relation % is violated by some row",
     "column % of relation % contains null values",
@@ -131,25 +157,78 @@ const OF_OBJECTS: [&str; 31] = [
     "materialized view % has not been populated",
     "could not open extension control file %: No such file or directory",
     "could not access file %: No such file or directory",
+    "could not create file %: No space left on device",
 ];
 
-/// Beginnings after which only names can follow, or nothing of a row is at hand.
-const OF_RIGHTS_AND_ROOM: [&str; 10] = [
-    "cannot execute ",
+/// Beginnings after which only names can follow.
+const OF_RIGHTS: [&str; 6] = [
     "permission denied for ",
     "permission denied to create ",
     "must be owner of ",
     "must be superuser to ",
+    "must be member of role ",
+    "must be able to SET ROLE ",
+];
+
+/// Beginnings of want of room, of memory or of time, after which nothing of a row is at hand.
+const OF_ROOM: [&str; 9] = [
     "could not extend file ",
+    "could not write to file ",
+    "could not write block ",
+    "could not resize shared memory segment ",
+    "temporary file size exceeds temp_file_limit",
     "out of shared memory",
     "out of memory",
     "canceling statement due to ",
     "terminating connection due to ",
 ];
 
+/// Ends of what the operating system says of want of room (`strerror`, in English by `LC_ALL=C`).
+const NO_ROOM: [&str; 3] =
+    [": No space left on device", ": Disk quota exceeded", ": Cannot allocate memory"];
+
+/// Beginnings of pg_restore's own and libpq's words of a session that is gone or not to be had.
+const OF_THE_CONNECTION: [&str; 7] = [
+    "connection to ",
+    "could not reconnect",
+    "reconnection failed",
+    "error returned by PQ",
+    "could not create worker process",
+    "a worker process died unexpectedly",
+    KILLED,
+];
+
+/// The same in place of the answer to a statement, behind [`QUERY`]. No row is at hand there.
+const IN_A_QUERY: [&str; 9] = [
+    "FATAL:  ",
+    "PANIC:  ",
+    "server closed the connection",
+    "no connection to the server",
+    "could not receive data from server",
+    "could not send data to server",
+    "lost synchronization with server",
+    "SSL ",
+    "out of memory",
+];
+
+/// How what a statement met begins.
+const QUERY: &str = "could not execute query: ";
+
+/// How the message of a pg_restore begins that a signal ended: the kernel's, mostly, for want of memory.
+pub(crate) const KILLED: &str = "pg_restore ended with signal";
+
+/// What a server says to those that it does not let in.
+const AT_LOGIN: [&str; 4] = [
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "permission denied for",
+    "is not permitted to",
+];
+
 fn names_only_objects(said: &str) -> bool {
+    let starts = OF_RIGHTS.iter().chain(&OF_ROOM).chain(&["cannot execute "]);
     OF_OBJECTS.contains(&template(said).as_str())
-        || OF_RIGHTS_AND_ROOM.iter().any(|start| said.starts_with(start))
+        || starts.into_iter().any(|start| said.starts_with(start))
 }
 
 /// `role "bob" does not exist` → `role % does not exist`. A name with a quote in it makes a template that is in no list.
@@ -198,7 +277,8 @@ mod tests {
 
     #[test]
     fn what_may_quote_a_row_is_withheld() {
-        let all = format!("{:?}", said(SAID));
+        let german = "pg_restore: error: could not execute query: FEHLER:  ein secret\n";
+        let all = format!("{:?}", said(&format!("{german}{SAID}")));
         assert!(!all.contains("secret"), "{all}");
         for quoting in [
             "customer Miller does not exist",
@@ -214,6 +294,47 @@ mod tests {
         let messages = said(lost);
         assert_eq!((messages.errors.len(), messages.ignored), (1, None));
         assert!(messages.errors[0].message.contains("Connection refused"));
+    }
+
+    #[test]
+    fn room_and_lost_sessions_pass_by_rights_are_given_and_the_rest_is_to_be_set_right() {
+        let kind = |error: &str| {
+            let messages = said(&format!("pg_restore: error: {error}\n"));
+            messages.errors.first().map(PassMessage::kind)
+        };
+        for passing in [
+            "could not execute query: ERROR:  could not extend file \"base/5/1\": No space left on device",
+            "could not execute query: ERROR:  could not create file \"base/5/1\": No space left on device",
+            "could not execute query: ERROR:  could not resize shared memory segment \"/PostgreSQL.1\" to 9 bytes: No space left on device",
+            "could not execute query: ERROR:  out of memory",
+            "could not execute query: ERROR:  canceling statement due to user request",
+            "could not execute query: FATAL:  terminating connection due to administrator command",
+            "could not execute query: server closed the connection unexpectedly",
+            "could not execute query: no connection to the server",
+            "connection to server at \"::1\", port 5432 failed: Connection refused",
+            "connection to server at \"::1\", port 5432 failed: FATAL:  sorry, too many clients already",
+            "a worker process died unexpectedly",
+        ] {
+            assert_eq!(kind(passing), Some(ErrorKind::Unavailable), "{passing}");
+        }
+        for right in [
+            "could not execute query: ERROR:  permission denied for schema public",
+            "could not execute query: ERROR:  permission denied to create extension \"x\"",
+            "could not execute query: ERROR:  must be owner of table t",
+            "could not execute query: ERROR:  must be superuser to create a base type",
+            "connection to server at \"::1\", port 5432 failed: FATAL:  password authentication failed for user \"x\"",
+        ] {
+            assert_eq!(kind(right), Some(ErrorKind::Denied), "{right}");
+        }
+        for other in [
+            "could not execute query: ERROR:  could not create unique index \"i\"",
+            "could not execute query: ERROR:  role \"out of memory\" does not exist",
+            "could not execute query: ERROR:  of this row I say: No space left on device",
+            "could not execute query: FEHLER:  Geheimes existiert nicht",
+            "unrecognized archive format",
+        ] {
+            assert_eq!(kind(other), Some(ErrorKind::Config), "{other}");
+        }
     }
 
     #[test]

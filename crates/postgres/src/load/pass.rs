@@ -1,6 +1,7 @@
 //! Running pg_restore over a list of entries.
 
 use std::{
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
 };
@@ -11,7 +12,11 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{LoadError, Pass, PassMessage, Pins, list::pass_list, messages::Messages};
+use super::{
+    LoadError, Pass, PassMessage, Pins,
+    list::pass_list,
+    messages::{KILLED, Messages},
+};
 use crate::{connect::ConnectOptions, tools::ToolDirs};
 
 /// The most bytes of one line of pg_restore's stderr that are looked at: 4 KiB. A failed command can be as long as a function.
@@ -158,7 +163,10 @@ fn judge(pass: Pass, said: Messages, status: ExitStatus) -> Result<PassOutcome, 
         return Ok(PassOutcome { tolerated });
     }
     if errors.is_empty() {
-        let message = format!("pg_restore ended with {status} and named no error");
+        let message = match status.signal() {
+            Some(signal) => format!("{KILLED} {signal} and named no error"),
+            None => format!("pg_restore ended with {status} and named no error"),
+        };
         errors.push(PassMessage { entry: None, message });
     }
     Err(LoadError::Restore { pass: pass.as_str(), count: errors_count.max(1), errors })
@@ -208,7 +216,7 @@ impl Drop for ArchiveDir {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt as _;
+    use stonekeep_format::ErrorKind;
 
     use super::*;
 
@@ -234,6 +242,18 @@ mod tests {
     fn silent_failure_is_a_failure() {
         assert!(judged("", 1).is_err());
         assert!(judged("", 0).is_ok());
+    }
+
+    #[test]
+    fn the_first_error_says_what_to_do_for_the_others_may_come_of_it() {
+        let error = |said: &str| format!("pg_restore: error: could not execute query: {said}\n");
+        let full = error("ERROR:  could not extend file \"a\": No space left on device");
+        let missing = error("ERROR:  relation \"i\" does not exist");
+        let kind = |stderr: &str| judged(stderr, 1).map_err(|error| error.kind()).err();
+        assert_eq!(kind(&format!("{full}{missing}")), Some(ErrorKind::Unavailable));
+        assert_eq!(kind(&format!("{missing}{full}")), Some(ErrorKind::Config));
+        let killed = judge(Pass::Rest, Messages::default(), ExitStatus::from_raw(9));
+        assert!(killed.is_err_and(|error| error.kind() == ErrorKind::Unavailable));
     }
 
     #[test]
