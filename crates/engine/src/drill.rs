@@ -338,8 +338,8 @@ impl Rehearsal<'_> {
         };
         phase(context, Phase::Checking);
         let label = &self.snapshot.manifest.label;
-        let database = stage.database(self.id);
-        found.checks = checks::ask_all(&database, &self.plan.checks, label, found, context).await;
+        let asked = checks::Asked { target: stage.database(self.id), label, pins: &rehearsed.pins };
+        found.checks = checks::ask_all(&asked, &self.plan.checks, found, context).await;
         drop(rehearsed);
         Ok(())
     }

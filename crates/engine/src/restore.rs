@@ -148,6 +148,8 @@ pub(crate) struct Rehearsed {
     pub(crate) warnings: Vec<String>,
     /// `server_version` of the target.
     pub(crate) server_version: String,
+    /// The settings under which it was read back.
+    pub(crate) pins: Pins,
     /// While it lives, no other drill takes the database for a leftover.
     pub(crate) _held: Option<Held>,
 }

@@ -71,9 +71,11 @@ impl CompareError {
 }
 
 /// How values are printed, whatever the database's, the role's or the server's settings are. The same as when dumping.
-const PRINTING: &str = "SET client_encoding TO 'UTF8'; SET DateStyle TO 'ISO'; SET IntervalStyle TO 'postgres'; \
+pub(crate) const PRINTING: &str = "SET client_encoding TO 'UTF8'; SET DateStyle TO 'ISO'; SET IntervalStyle TO 'postgres'; \
      SET TimeZone TO 'UTC'; SET extra_float_digits TO 3; SET bytea_output TO 'hex'; SET row_security TO off; \
-     SET search_path TO ''; SET synchronize_seqscans TO off";
+     SET synchronize_seqscans TO off";
+/// Names are written with their schemas.
+const NAMING: &str = "SET search_path TO ''";
 
 /// Bytes of a large object read at once: 256 KiB.
 const CONTENT_BYTES: i32 = 256 << 10;
@@ -100,7 +102,7 @@ impl Comparer {
         pins: &Pins,
     ) -> Result<Self, CompareError> {
         let session = connect(target).await?;
-        for rules in [pins.as_sql().as_str(), PRINTING] {
+        for rules in [pins.as_sql().as_str(), PRINTING, NAMING] {
             session.batch_execute(rules).await.map_err(CompareError::refused("settings"))?;
         }
         Ok(Self { session, encoding: archive_encoding(archive) })

@@ -8,7 +8,9 @@ use futures_util::{TryStreamExt as _, pin_mut};
 use tokio_postgres::{Error, SimpleQueryMessage};
 
 use crate::{
+    compare::PRINTING,
     connect::{ConnectError, ConnectOptions, connect},
+    load::Pins,
     refusal::Refusal,
     session::Session,
     sql::literal,
@@ -34,6 +36,10 @@ pub enum Answer {
 
 /// Asks `sql` of `target` in a transaction that only reads, and compares its one value with `expect`, as PostgreSQL prints it.
 ///
+/// The value is printed by the rules of a comparison (times in UTC, ISO dates, `pins`), whatever the settings of server, database
+/// and role are: the answer is the same on another server. Only `search_path` stays the database's own, which the question may
+/// count on.
+///
 /// # Errors
 /// [`ConnectError`]: there is no session.
 pub async fn ask(
@@ -41,12 +47,16 @@ pub async fn ask(
     sql: &str,
     expect: &str,
     duration_max: Duration,
+    pins: &Pins,
 ) -> Result<Answer, ConnectError> {
     let session = connect(target).await?;
+    let pins = pins.as_sql();
     let timeout = literal(&format!("{}ms", duration_max.as_millis()));
     let begin = format!("SET statement_timeout TO {timeout}; BEGIN READ ONLY");
-    if let Err(error) = session.batch_execute(&begin).await {
-        return Ok(Answer::Refused(Refusal::quiet(&error)));
+    for rules in [pins.as_str(), PRINTING, begin.as_str()] {
+        if let Err(error) = session.batch_execute(rules).await {
+            return Ok(Answer::Refused(Refusal::quiet(&error)));
+        }
     }
     Ok(answer(&session, sql, expect)
         .await
@@ -59,8 +69,14 @@ async fn answer(session: &Session, sql: &str, expect: &str) -> Result<Answer, Er
     pin_mut!(messages);
     let (mut columns, mut as_expected) = (0, None);
     while let Some(message) = messages.try_next().await? {
-        let SimpleQueryMessage::Row(row) = message else { continue };
-        columns = row.len();
+        let row = match message {
+            SimpleQueryMessage::RowDescription(described) => {
+                columns = described.len();
+                continue;
+            }
+            SimpleQueryMessage::Row(row) => row,
+            _ => continue,
+        };
         if as_expected.is_some() || columns != 1 {
             return Ok(Answer::NotOne { columns, rows: if as_expected.is_some() { 2 } else { 1 } });
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use stonekeep_format::{drill::DrillCheck, ids::Label};
 use stonekeep_postgres::{
     connect::ConnectOptions,
+    load::Pins,
     question::{Answer, ask},
 };
 
@@ -29,19 +30,29 @@ pub struct Check {
     pub duration_max: Option<Duration>,
 }
 
-/// Asks what is to be asked of `label`. A question that could not be asked was not answered as expected.
+/// Whom questions are asked.
+pub(super) struct Asked<'a> {
+    /// The restored database.
+    pub(super) target: ConnectOptions,
+    /// Its label.
+    pub(super) label: &'a Label,
+    /// The settings under which its rows were compared.
+    pub(super) pins: &'a Pins,
+}
+
+/// Asks what is to be asked of a database. A question that could not be asked was not answered as expected.
 pub(super) async fn ask_all(
-    target: &ConnectOptions,
+    asked: &Asked<'_>,
     checks: &[Check],
-    label: &Label,
     found: &mut Found,
     context: &Context,
 ) -> Vec<DrillCheck> {
     let mut lines = Vec::new();
-    for check in checks.iter().filter(|check| check.label.as_ref().is_none_or(|of| of == label)) {
+    let is_asked = |check: &&Check| check.label.as_ref().is_none_or(|of| of == asked.label);
+    for check in checks.iter().filter(is_asked) {
         let begun_at = context.clock.now();
         let duration_max = check.duration_max.unwrap_or(DURATION_MAX);
-        let answer = ask(target, &check.sql, &check.expect, duration_max).await;
+        let answer = ask(&asked.target, &check.sql, &check.expect, duration_max, asked.pins).await;
         let why = match &answer {
             Ok(answer) => why(answer),
             Err(error) => Some(format!("no connection: {}", chain(error))),

@@ -336,6 +336,7 @@ impl Run<'_> {
             outcome,
             warnings: self.warnings,
             server_version: self.info.server_version,
+            pins: self.options.pins,
             _held: self.held,
         }
     }
