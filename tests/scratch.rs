@@ -18,8 +18,8 @@ use stonekeep_postgres::{
     connect::ConnectOptions,
     scratch::{Scratch, ScratchError, ScratchOptions, sweep},
     target::{
-        Mark, Phase, TargetError, create_database, drill_name, drop_drill_database, hold_database,
-        mark_database, sweep_drill_databases,
+        Leftovers, Mark, Phase, TargetError, create_drill_database, drill_name,
+        drop_drill_database, hold_database, mark_database, sweep_drill_databases,
     },
     tools::ToolDirs,
 };
@@ -339,12 +339,20 @@ fn id(text: &str) -> SnapshotId {
     text.parse().expect("a ULID")
 }
 
-/// Makes the database of a drill as a drill does.
+/// Makes the database of a drill as a drill does, and lets go of it.
 async fn make(server: &ConnectOptions, drill: &SnapshotId) -> ConnectOptions {
-    let like = DatabaseProperties { encoding: "UTF8".to_owned(), ..DatabaseProperties::default() };
-    let mark = Mark { snapshot: id(SNAPSHOT), phase: Phase::Schema, drill: Some(drill.clone()) };
-    create_database(server, &drill_name(drill), &like, &mark).await.expect("made");
-    server.with_database(&drill_name(drill))
+    let (like, mark) = (like(), mark(drill));
+    let name = drill_name(drill);
+    drop(create_drill_database(server, &name, &like, &mark).await.expect("made"));
+    server.with_database(&name)
+}
+
+fn like() -> DatabaseProperties {
+    DatabaseProperties { encoding: "UTF8".to_owned(), ..DatabaseProperties::default() }
+}
+
+fn mark(drill: &SnapshotId) -> Mark {
+    Mark { snapshot: id(SNAPSHOT), phase: Phase::Schema, drill: Some(drill.clone()) }
 }
 
 #[tokio::test]
@@ -361,16 +369,24 @@ async fn only_a_drills_own_database_is_dropped_and_only_when_nobody_uses_it() {
     let [first, second, third] = &ids;
     assert!(!drop_drill_database(&server, first).await.expect("looked"), "there is none");
     make(&server, first).await;
+    // The server takes a moment to see that the session of who made it has ended.
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname ~ 'drill'";
+    wait_until("it is let go", || own.query(sessions).trim() == "0");
     let held = hold_database(&make(&server, second).await).await.expect("held");
     make(&server, third).await;
     // One that is held, one that is younger, and what looks like a drill's and is not.
     own.query("CREATE DATABASE stonekeep_drill_of_ours");
     own.query(&format!("CREATE DATABASE {}", drill_name(&id(SNAPSHOT))));
     let swept = sweep_drill_databases(&server, third).await.expect("swept");
-    assert_eq!(swept, [drill_name(first)]);
+    let unmarked = vec![drill_name(&id(SNAPSHOT))];
+    assert_eq!(swept, Leftovers { dropped: vec![drill_name(first)], unmarked });
+    // Of another role: nobody else's session is ended.
+    own.query("CREATE ROLE auditor LOGIN SUPERUSER");
+    let auditor = ConnectOptions::parse(&own.url.replace("postgres@", "auditor@")).expect("a URL");
+    let theirs = hold_database(&auditor.with_database(&drill_name(second))).await.expect("held");
     let in_use = drop_drill_database(&server, second).await.expect_err("in use");
     assert_eq!(in_use.kind(), ErrorKind::Conflict);
-    drop(held);
+    drop((theirs, held));
     assert!(drop_drill_database(&server, second).await.expect("dropped"));
     let not_ours = drop_drill_database(&server, &id(SNAPSHOT)).await;
     assert!(matches!(not_ours, Err(TargetError::NotTheDrills { .. })), "{not_ours:?}");
@@ -378,14 +394,45 @@ async fn only_a_drills_own_database_is_dropped_and_only_when_nobody_uses_it() {
     let restore = Mark { snapshot: id(SNAPSHOT), phase: Phase::Rows, drill: None };
     mark_database(&server, &drill_name(third), &restore).await.expect("marked");
     assert!(drop_drill_database(&server, third).await.is_err());
-    assert!(
-        sweep_drill_databases(&server, &id("7ZZZZZZZZZZZZZZZZZZZZZZZZZ"))
-            .await
-            .expect("swept")
-            .is_empty()
-    );
+    let swept = sweep_drill_databases(&server, &id("7ZZZZZZZZZZZZZZZZZZZZZZZZZ")).await;
+    assert!(swept.expect("swept").dropped.is_empty());
     let left = [drill_name(&id(SNAPSHOT)), drill_name(third), "stonekeep_drill_of_ours".to_owned()];
     assert_eq!(databases(), left);
+}
+
+#[tokio::test]
+async fn a_statement_that_goes_on_without_its_client_does_not_keep_the_database() {
+    let own = Server::start("");
+    let server = ConnectOptions::parse(&own.url).expect("a URL");
+    let drill = id("01BRZ3NDEKTSV4RRFFQ69G5FAV");
+    make(&server, &drill).await;
+    let (address, _) = own.url.rsplit_once('/').expect("a database");
+    let database = format!("{address}/{}", drill_name(&drill));
+    let mut psql = Command::new("psql");
+    let mut client =
+        psql.args(["-X", "-c", "SELECT pg_sleep(300)", &database]).spawn().expect("runs");
+    let at_work =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname ~ 'drill' AND query ~ 'pg_sleep'";
+    wait_until("it sleeps", || own.query(at_work).trim() == "1");
+    client.kill().expect("killed");
+    client.wait().expect("ended");
+    assert_eq!(own.query(at_work).trim(), "1", "it goes on");
+    assert!(drop_drill_database(&server, &drill).await.expect("dropped"));
+}
+
+#[tokio::test]
+async fn a_database_that_is_given_up_while_it_is_made_is_dropped_as_well() {
+    let own = Server::start("");
+    let server = ConnectOptions::parse(&own.url).expect("a URL");
+    let drill = id("01BRZ3NDEKTSV4RRFFQ69G5FAV");
+    for after in [0, 5, 10, 20, 40, 80] {
+        let (name, like, mark) = (drill_name(&drill), like(), mark(&drill));
+        let making = create_drill_database(&server, &name, &like, &mark);
+        drop(tokio::time::timeout(Duration::from_millis(after), making).await);
+        assert!(drop_drill_database(&server, &drill).await.expect("dropped"), "after {after} ms");
+    }
+    let left = own.query("SELECT count(*) FROM pg_database WHERE datname ~ 'drill'");
+    assert_eq!(left.trim(), "0");
 }
 
 #[test]

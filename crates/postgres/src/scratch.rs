@@ -163,7 +163,9 @@ impl ScratchError {
             | Self::Setting { .. }
             | Self::Run { .. } => ErrorKind::Config,
             Self::File { source, .. } => match source.kind() {
-                std::io::ErrorKind::StorageFull => ErrorKind::Unavailable,
+                std::io::ErrorKind::StorageFull
+                | std::io::ErrorKind::QuotaExceeded
+                | std::io::ErrorKind::OutOfMemory => ErrorKind::Unavailable,
                 _ => ErrorKind::Config,
             },
             Self::Failed { said, .. } => kind_of(said),
@@ -326,6 +328,8 @@ fn remove_tree(path: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
 
     #[test]
@@ -344,6 +348,12 @@ mod tests {
         };
         assert_eq!(failed("could not write: No space left on device"), ErrorKind::Unavailable);
         assert_eq!(failed("FATAL:  unrecognized parameter"), ErrorKind::Config);
+        let file =
+            |number: Errno| ScratchError::file("write", Path::new("owner"))(number.into()).kind();
+        for passing in [Errno::NOSPC, Errno::DQUOT, Errno::NOMEM] {
+            assert_eq!(file(passing), ErrorKind::Unavailable, "{passing}");
+        }
+        assert_eq!(file(Errno::ACCESS), ErrorKind::Config);
     }
 
     #[test]

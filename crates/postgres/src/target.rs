@@ -3,7 +3,7 @@
 //! In the flow of a restore it comes first and last: [`inspect`] and [`missing_for`] say whether the restore can work before
 //! anything is changed, [`create_database`] makes the database under our mark, [`rename_database`] and
 //! [`apply_database_properties`] end it. Nothing of a restore here drops or empties anything, and no statement here touches a row.
-//! What a drill made is dropped again by [`drop_drill_database`], and by nothing else.
+//! What a drill made by [`create_drill_database`] is dropped again by [`drop_drill_database`], and by nothing else.
 
 mod drill;
 mod mark;
@@ -14,7 +14,10 @@ mod roles;
 use stonekeep_format::{ErrorKind, archive::Archive, catalog::DatabaseProperties};
 use tokio_postgres::Row;
 
-pub use drill::{Held, drill_name, drop_drill_database, hold_database, sweep_drill_databases};
+pub use drill::{
+    Held, Leftovers, create_drill_database, drill_name, drop_drill_database, hold_database,
+    sweep_drill_databases,
+};
 pub use mark::{Mark, NAME_BYTES_MAX, NoMark, Phase, restoring_name};
 pub use needs::Needs;
 pub use ready::not_ready;
@@ -59,6 +62,9 @@ pub enum TargetError {
         /// The name.
         name: String,
     },
+    /// A task of ours broke off.
+    #[error("the drill's database was not made to its end")]
+    Task(#[source] tokio::task::JoinError),
     /// It has the name of a drill's database and not its comment: nothing but a drill's own database is dropped.
     #[error(
         "database {name:?} does not bear the mark of the drill that its name says: it was not dropped"
@@ -79,6 +85,7 @@ impl TargetError {
             Self::NoWayIn { .. } => ErrorKind::Config,
             Self::NameTooLong { .. } => ErrorKind::Usage,
             Self::NotTheDrills { .. } => ErrorKind::Conflict,
+            Self::Task(_) => ErrorKind::Internal,
         }
     }
 
@@ -367,6 +374,16 @@ pub async fn create_database(
     like: &DatabaseProperties,
     mark: &Mark,
 ) -> Result<(), TargetError> {
+    let session = create_unmarked(target, name, like).await?;
+    comment(&session, name, mark).await
+}
+
+/// Creates the database, and returns the session to mark it in.
+async fn create_unmarked(
+    target: &ConnectOptions,
+    name: &str,
+    like: &DatabaseProperties,
+) -> Result<Session, TargetError> {
     check_name(name)?;
     let session = maintenance(target, &[name]).await?;
     let version =
@@ -376,7 +393,7 @@ pub async fn create_database(
         .batch_execute(&sql)
         .await
         .map_err(TargetError::refused(format!("create database {name:?}")))?;
-    comment(&session, name, mark).await
+    Ok(session)
 }
 
 fn check_name(name: &str) -> Result<(), TargetError> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use stonekeep_format::ids::SnapshotId;
 use stonekeep_postgres::{
     connect::ConnectOptions,
-    scratch::{Scratch, ScratchOptions, room, sweep},
+    scratch::{Scratch, ScratchOptions, Swept, room, sweep},
     target::{drill_name, drop_drill_database, sweep_drill_databases},
 };
 
@@ -84,13 +84,7 @@ impl Stage {
         super::phase(context, Phase::Starting);
         match &plan.scene {
             Scene::Scratch { dir, settings } => {
-                for swept in sweep(dir).await? {
-                    let (path, with) = (
-                        swept.path.display(),
-                        if swept.server_ran { ", and its server" } else { "" },
-                    );
-                    context.warn(format!("{path}, which a killed drill left{with}, is removed"));
-                }
+                sweep(dir).await?.iter().for_each(|swept| context.warn(told(swept)));
                 check_room(dir, snapshot)?;
                 let options = ScratchOptions {
                     tools: plan.tools.clone(),
@@ -102,11 +96,16 @@ impl Stage {
                 Ok(Self::Scratch(Box::new(Scratch::start(&options).await?)))
             }
             Scene::Server(server) => {
-                for name in
-                    sweep_drill_databases(server, drill).await.map_err(DrillError::Server)?
-                {
+                let left = sweep_drill_databases(server, drill).await;
+                let left = left.map_err(DrillError::Server)?;
+                for name in left.dropped {
                     context
                         .warn(format!("database {name:?}, which a killed drill left, is dropped"));
+                }
+                for name in left.unmarked {
+                    context.warn(format!(
+                        "database {name:?} has the name of a drill's and no mark: it is left; drop it, if a killed drill made it"
+                    ));
                 }
                 Ok(Self::Given(server.clone()))
             }
@@ -167,6 +166,15 @@ struct Ours;
 impl Confirm for Ours {
     async fn confirm(&self, _question: &Question) -> bool {
         true
+    }
+}
+
+fn told(swept: &Swept) -> String {
+    let path = swept.path.display();
+    match (&swept.failure, swept.server_ran) {
+        (Some(why), _) => format!("{path}, which a killed drill left, is not removed: {why}"),
+        (None, true) => format!("{path}, which a killed drill left, and its server, is removed"),
+        (None, false) => format!("{path}, which a killed drill left, is removed"),
     }
 }
 

@@ -15,7 +15,7 @@ use stonekeep_postgres::{
     properties::PropertyOptions,
     target::{
         Held, Mark, Phase as Stage, TargetInfo, apply_database_properties, create_database,
-        create_roles, hold_database, mark_database, rename_database,
+        create_drill_database, create_roles, mark_database, rename_database,
     },
 };
 
@@ -156,17 +156,8 @@ impl Run<'_> {
         }
         let mark = self.stage(Stage::Schema);
         if self.destination.create {
-            create_database(
-                &self.plan.target,
-                &self.destination.loading,
-                &self.catalog.database,
-                &mark,
-            )
-            .await?;
+            self.create(&mark).await?;
             self.reached = Reached::Schema;
-            if self.plan.drill.is_some() {
-                self.held = Some(hold_database(&self.target).await?);
-            }
         } else {
             self.reached = Reached::Schema;
             mark_database(&self.plan.target, &self.destination.loading, &mark).await?;
@@ -187,6 +178,18 @@ impl Run<'_> {
             &options,
         )
         .await?;
+        Ok(())
+    }
+
+    /// Creates the database, that of a drill held against the sweeps of others.
+    async fn create(&mut self, mark: &Mark) -> Result<(), RestoreError> {
+        let (target, name) = (&self.plan.target, &self.destination.loading);
+        let like = &self.catalog.database;
+        if self.plan.drill.is_some() {
+            self.held = Some(create_drill_database(target, name, like, mark).await?);
+        } else {
+            create_database(target, name, like, mark).await?;
+        }
         Ok(())
     }
 

@@ -10,7 +10,7 @@
 //! ```
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, Read as _, Write as _},
     path::Path,
 };
@@ -19,6 +19,8 @@ use rustix::process::Pid;
 
 /// The file's name.
 const FILE: &str = "owner";
+/// Its name until it is whole and locked: a sweep that looks meanwhile finds none, and the directory young.
+const NEW_FILE: &str = "owner.new";
 /// The most that is read of it or of a file in /proc (4 KiB): three short lines, and the line of `stat`.
 const BYTES_MAX: u64 = 4 << 10;
 
@@ -64,11 +66,12 @@ pub(super) struct Record(File);
 impl Record {
     /// Writes the record of this process into a new directory.
     pub(super) fn create(dir: &Path) -> io::Result<Self> {
-        let file = File::create_new(dir.join(FILE))?;
+        let file = File::create_new(dir.join(NEW_FILE))?;
         file.try_lock()?;
         let mut text = boot().map(|boot| format!("boot {boot}\n")).unwrap_or_default();
         text.extend(Process::of(rustix::process::getpid()).map(|own| line("drill", own)));
         (&file).write_all(text.as_bytes())?;
+        fs::rename(dir.join(NEW_FILE), dir.join(FILE))?;
         Ok(Self(file))
     }
 
@@ -144,8 +147,6 @@ pub(super) fn read_bounded(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn judged(text: &str, boot: &str) -> Found {
@@ -196,6 +197,25 @@ mod tests {
         {
             assert!(matches!(judged(text, "here"), Found::Nothing), "{text:?}");
         }
+    }
+
+    #[test]
+    fn sweeps_that_look_all_the_time_never_take_a_record_from_the_drill_that_writes_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path();
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    assert!(!matches!(find(path), Ok(Found::Left { .. }) | Err(_)));
+                }
+            });
+            let written = (0..200).all(|_| {
+                Record::create(path).is_ok_and(|_record| fs::remove_file(path.join(FILE)).is_ok())
+            });
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(written);
+        });
     }
 
     #[test]

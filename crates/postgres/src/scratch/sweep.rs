@@ -29,19 +29,22 @@ const UNRECORDED_AGE_MIN: Duration = Duration::from_secs(600);
 /// How long a server may take to end after each signal (10 s), as in [`super::cluster`].
 const STOP_SECONDS: i64 = 10;
 
-/// What was removed.
+/// What a killed drill had left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Swept {
     /// The directory.
     pub path: PathBuf,
-    /// Whether its server still ran.
+    /// Whether its server still ran and was ended.
     pub server_ran: bool,
+    /// Why it is still there; absent: it is removed.
+    pub failure: Option<String>,
 }
 
-/// Ends and removes what killed drills have left in `dir`, and says what. The directories of drills at work are left.
+/// Ends and removes what killed drills have left in `dir`, and says what. The directories of drills at work are left. One that
+/// cannot be removed, or whose server does not end, keeps no other from being removed.
 ///
 /// # Errors
-/// [`ScratchError::File`] when something cannot be read or removed, [`ScratchError::Stubborn`] when a server does not end.
+/// [`ScratchError::File`] when the directory cannot be listed.
 pub async fn sweep(dir: &Path) -> Result<Vec<Swept>, ScratchError> {
     let path = dir.to_owned();
     let swept = tokio::task::spawn_blocking(move || sweep_all(&path)).await;
@@ -54,8 +57,7 @@ fn sweep_all(dir: &Path) -> Result<Vec<Swept>, ScratchError> {
     let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     paths.retain(|path| is_named(path));
     paths.sort();
-    let swept = paths.iter().map(|path| sweep_one(path));
-    swept.filter_map(Result::transpose).collect()
+    Ok(paths.iter().filter_map(|path| sweep_one(path)).collect())
 }
 
 fn is_named(path: &Path) -> bool {
@@ -63,22 +65,42 @@ fn is_named(path: &Path) -> bool {
     name.is_some_and(|name| name.starts_with(PREFIX))
 }
 
-fn sweep_one(path: &Path) -> Result<Option<Swept>, ScratchError> {
+/// Sweeps a directory; none if it is nobody's leftover.
+fn sweep_one(path: &Path) -> Option<Swept> {
+    let mut swept = Swept { path: path.to_owned(), server_ran: false, failure: None };
+    match clear(path, &mut swept.server_ran) {
+        Ok(true) => Some(swept),
+        Ok(false) => None,
+        Err(error) => {
+            swept.failure = Some(told(&error));
+            Some(swept)
+        }
+    }
+}
+
+/// Ends the server in `path` and removes it, and returns whether it was left by a killed drill.
+fn clear(path: &Path, server_ran: &mut bool) -> Result<bool, ScratchError> {
     // Of a link, of itself.
-    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(None) };
+    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(false) };
     if !metadata.is_dir() || metadata.uid() != rustix::process::geteuid().as_raw() {
-        return Ok(None);
+        return Ok(false);
     }
     let (recorded, _lock) =
         match find(path).map_err(ScratchError::file("read the record in", path))? {
-            Found::Owned => return Ok(None),
-            Found::Nothing if !is_old(&metadata) => return Ok(None),
+            Found::Owned => return Ok(false),
+            Found::Nothing if !is_old(&metadata) => return Ok(false),
             Found::Nothing => (None, None),
             Found::Left { server, lock } => (server, Some(lock)),
         };
-    let server_ran = end_server(path, recorded)?;
+    *server_ran = end_server(path, recorded)?;
     remove_tree(path).map_err(ScratchError::file("remove", path))?;
-    Ok(Some(Swept { path: path.to_owned(), server_ran }))
+    Ok(true)
+}
+
+/// The error with its source, which is the operating system's.
+fn told(error: &ScratchError) -> String {
+    let source = std::error::Error::source(error);
+    source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 fn is_old(metadata: &Metadata) -> bool {
@@ -146,9 +168,23 @@ mod tests {
         let other = dir.path().join("stonekeep-other");
         fs::create_dir(&other).expect("made");
         let swept = sweep_all(dir.path()).expect("swept");
-        assert_eq!(swept, [Swept { path: dead.clone(), server_ran: false }]);
+        assert_eq!(swept, [Swept { path: dead.clone(), server_ran: false, failure: None }]);
         assert!(!dead.exists() && young.exists() && other.exists());
         assert!(link.is_symlink() && elsewhere.path().join("kept").exists());
+    }
+
+    #[test]
+    fn one_that_cannot_be_removed_is_told_and_keeps_no_other() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let odd = left(dir.path(), "a", "drill 1 1\n");
+        // No record can be read of it, for it is no file.
+        fs::remove_file(odd.join("owner")).expect("removed");
+        fs::create_dir(odd.join("owner")).expect("made");
+        let dead = left(dir.path(), "b", "drill 1 1\n");
+        let swept = sweep_all(dir.path()).expect("swept");
+        let told: Vec<_> = swept.iter().map(|each| (&each.path, each.failure.is_some())).collect();
+        assert_eq!(told, [(&odd, true), (&dead, false)]);
+        assert!(odd.exists() && !dead.exists());
     }
 
     #[tokio::test]
