@@ -513,3 +513,55 @@ fn drilled(chosen: &Chosen) -> DrilledSnapshot {
         sealed_bytes: totals.sealed_bytes,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unfinished(source: RestoreError) -> RestoreError {
+        let (database, source) = ("drill".to_owned(), Box::new(source));
+        RestoreError::Unfinished { database, advice: "drop it", source }
+    }
+
+    fn is_told(error: RestoreError, is_given: bool) -> bool {
+        let mut found = Found::default();
+        let failed = fail(error, is_given, &mut found).is_ok();
+        assert_eq!(failed, found.problems.len() == 1);
+        failed
+    }
+
+    fn of_load() -> RestoreError {
+        LoadError::Name { table: "public.t".to_owned() }.into()
+    }
+
+    fn damaged() -> RestoreError {
+        RestoreError::Inconsistent { what: "rows are missing".to_owned() }
+    }
+
+    #[test]
+    fn what_is_damaged_or_does_not_load_fails_a_drill() {
+        assert!(is_told(damaged(), true) && is_told(unfinished(damaged()), false));
+        assert!(is_told(unfinished(of_load()), true));
+        assert!(!is_told(of_load(), false), "nothing of it was loaded yet");
+    }
+
+    #[test]
+    fn what_is_the_servers_fault_fails_none() {
+        let lacking = || RestoreError::Lacking { lacks: vec!["no hstore".to_owned()] };
+        let denied = || RestoreError::MayNotCreate { role: "drill".to_owned() };
+        for is_given in [false, true] {
+            assert!(!is_told(unfinished(lacking()), is_given));
+            assert!(!is_told(unfinished(denied()), is_given));
+            assert!(!is_told(unfinished(RestoreError::Cancelled), is_given));
+        }
+    }
+
+    #[test]
+    fn too_little_room_may_be_there_later() {
+        let error = DrillError::NoMemory { free_mib: 1, needed_mib: 512 };
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        let mut found = Found::default();
+        let stopped = fail(RestoreError::Cancelled, false, &mut found);
+        assert!(matches!(stopped, Err(DrillError::Cancelled)) && found.problems.is_empty());
+    }
+}

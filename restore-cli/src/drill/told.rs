@@ -82,8 +82,12 @@ impl Tellers {
 /// What there is to tell: what became of each database, or why of none.
 type Outcomes<'o> = Result<&'o [Outcome], &'o Failure>;
 
+/// Whether there is nothing to say but that all is well.
 fn have_passed(outcomes: &[Outcome]) -> bool {
-    let has_passed = |outcome: &Outcome| matches!(outcome, Outcome::Drilled(drilled) if drilled.report.verdict == DrillVerdict::Pass && drilled.unkept.is_none());
+    let has_passed = |outcome: &Outcome| match outcome {
+        Outcome::Drilled(drilled) => !outcome.is_failed_drill() && drilled.unkept.is_none(),
+        Outcome::Failed { .. } => false,
+    };
     !outcomes.is_empty() && outcomes.iter().all(has_passed)
 }
 

@@ -65,9 +65,12 @@ const fn is_alike(bytes: u64, of_bytes: u64) -> bool {
 
 /// Returns the time of the phases that a restore has; of those that grow, in proportion to the bytes.
 fn restore_ms(phases: &[DrillPhase], bytes: u64, of_bytes: u64) -> u64 {
-    let of = |phase: &DrillPhase| match GROWING.contains(&phase.name.as_str()) {
-        true if bytes != of_bytes => in_proportion(phase.duration_ms, bytes, of_bytes),
-        _ => phase.duration_ms,
+    let of = |phase: &DrillPhase| {
+        if bytes != of_bytes && GROWING.contains(&phase.name.as_str()) {
+            in_proportion(phase.duration_ms, bytes, of_bytes)
+        } else {
+            phase.duration_ms
+        }
     };
     phases.iter().filter(|phase| phase.is_restore).map(of).fold(0, u64::saturating_add)
 }
@@ -83,13 +86,43 @@ fn millis(time: TimeDelta) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use stonekeep_format::chain::Chains;
+
     use super::*;
+    use crate::audit::fixture::{DAY, Watched};
 
     #[test]
     fn twice_the_bytes_take_twice_the_time() {
         assert_eq!(in_proportion(1_000, 200, 100), 2_000);
         assert_eq!(in_proportion(1_000, 0, 0), 0);
         assert_eq!(in_proportion(u64::MAX, u64::MAX, 1), u64::MAX);
+    }
+
+    #[test]
+    fn a_suspicious_snapshot_is_no_recovery_point() {
+        let watched = Watched::new();
+        let mut newest = watched.manifest("bookings", &Chains::default(), DAY);
+        let now = newest.committed_at + TimeDelta::hours(1);
+        let link = |hours: i64, suspicious: bool| Link {
+            seq: newest.seq,
+            chain: newest.chain,
+            id: newest.id.clone(),
+            digest: newest.inventory.digest,
+            committed_at: now - TimeDelta::hours(hours),
+            keep: DAY,
+            suspicious,
+        };
+        let live = vec![link(9, false), link(3, true), link(5, false)];
+        newest.live = live;
+        let hours = |newest: &Manifest| {
+            let rpo = rpo(newest, now);
+            (rpo.newest_age_ms / 3_600_000, rpo.longest_gap_ms.map(|gap| gap / 3_600_000))
+        };
+        assert_eq!(hours(&newest), (1, Some(4)));
+        newest.suspicious = Some("rows: 9 of 10 are gone".to_owned());
+        assert_eq!(hours(&newest), (5, Some(4)));
+        newest.live.clear();
+        assert_eq!(hours(&newest), (1, None), "there is no other");
     }
 
     #[test]
