@@ -142,9 +142,13 @@ fn lines(drills: &Drills) -> Vec<String> {
             }
         }
     }
-    if let Some(error) = &drills.stopped {
-        lines.extend([String::new(), format!("STOPPED: {}", error.message)]);
-    }
+    // Once more, since all this does not fit on a screen.
+    lines.push(String::new());
+    lines.extend(drills.outcomes.iter().map(|outcome| match outcome {
+        Outcome::Drilled(drilled) => terminal::standing(&drilled.report),
+        Outcome::Failed { label, .. } => format!("NOT DRILLED: {label}"),
+    }));
+    lines.extend(drills.stopped.iter().map(|error| format!("STOPPED: {}", error.message)));
     lines
 }
 

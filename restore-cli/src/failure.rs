@@ -20,7 +20,7 @@ use stonekeep_engine::{
     watch::WatchError,
     witness::WitnessError,
 };
-use stonekeep_format::{ErrorKind, signature::SignatureError};
+use stonekeep_format::{ErrorKind, ids::Label, signature::SignatureError};
 use stonekeep_postgres::connect::ConnectError;
 use stonekeep_process::{
     failure::{self, FailureReport},
@@ -102,6 +102,11 @@ pub(crate) enum Failure {
     /// The record of a drill.
     #[error("cannot put the record of the drill into the bucket")]
     Record(#[source] Box<DrillRecordError>),
+    /// A check that would never be made.
+    #[error(
+        "the check {name:?} is of database {label}, of which the repository has no snapshot: correct its `database` under [[drill.check]], or leave it out"
+    )]
+    CheckOfNobody { name: String, label: Label },
     /// A record without a key to sign it.
     #[error(
         "a record in the bucket must be signed: give --report-key FILE, or report_key_file under [drill] in the configuration"
@@ -136,12 +141,12 @@ pub(crate) enum Failure {
         "without a configuration, say whom to believe: --owner SHA256:…, as the recovery kit has it"
     )]
     NoOwner,
-    /// `--target`.
-    #[error("cannot use --target")]
-    TargetUrl(#[source] UrlError),
-    /// `--target`.
-    #[error("cannot use --target")]
-    Target(#[source] Box<ConnectError>),
+    /// The URL of a server.
+    #[error("cannot use {option}")]
+    TargetUrl { option: &'static str, source: UrlError },
+    /// The URL of a server.
+    #[error("cannot use {option}")]
+    Target { option: &'static str, source: Box<ConnectError> },
     /// No identity was named.
     #[error(
         "opening a snapshot takes an age identity: give --identity FILE, or identity_files in the configuration"
@@ -213,7 +218,7 @@ impl Failure {
             Self::Drill(source) => source.kind(),
             Self::Record(source) => source.kind(),
             Self::Policies(source) => source.kind(),
-            Self::Target(source) => source.kind(),
+            Self::Target { source, .. } => source.kind(),
             Self::Owner(_)
             | Self::Reporter(_)
             | Self::NobodyToBelieve
@@ -221,7 +226,7 @@ impl Failure {
             | Self::NoOwner
             | Self::NoReportKey
             | Self::NoBucket
-            | Self::TargetUrl(_)
+            | Self::TargetUrl { .. }
             | Self::NoIdentity
             | Self::OwnerKey { .. } => ErrorKind::Usage,
             Self::Identity { source, .. } if !matches!(**source, age::DecryptError::Io(_)) => {
@@ -230,6 +235,7 @@ impl Failure {
             Self::NotOfACopy(_)
             | Self::Notifier { .. }
             | Self::AllowedSigners { .. }
+            | Self::CheckOfNobody { .. }
             | Self::ReportKey { .. }
             | Self::NoReporter { .. }
             | Self::Identity { .. }

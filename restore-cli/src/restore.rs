@@ -15,7 +15,7 @@ use crate::{
 
 pub(crate) fn run(session: &Session<'_>, args: &RestoreArgs) -> Result<ExitCode, Failure> {
     let selector: Selector = args.snapshot.parse()?;
-    let target = target::parse(&args.target, session.environment)?;
+    let target = target::parse(&args.target, "--target", session.environment)?;
     let config = session.load()?;
     let identities = identity::load(args.identities.or(&config), session.environment)?;
     let plan = RestorePlan {

@@ -11,13 +11,18 @@ use stonekeep_process::options;
 
 use crate::failure::Failure;
 
-/// Reads the URL and finds its password. A password in the URL is refused: it is in the process list already.
+/// Reads the URL that `option` gives and finds its password. A password in the URL is refused: it is in the process list already.
 /// What it says of TLS is said in libpq's names.
-pub(crate) fn parse(url: &str, environment: &Environment) -> Result<ConnectOptions, Failure> {
-    let url: DatabaseUrl = url.parse().map_err(Failure::TargetUrl)?;
-    let (url, tls) = url.take_tls().map_err(Failure::TargetUrl)?;
-    let connect =
-        ConnectOptions::parse(url.as_str()).map_err(|source| Failure::Target(Box::new(source)))?;
+pub(crate) fn parse(
+    url: &str,
+    option: &'static str,
+    environment: &Environment,
+) -> Result<ConnectOptions, Failure> {
+    let refused = |source| Failure::TargetUrl { option, source };
+    let url: DatabaseUrl = url.parse().map_err(refused)?;
+    let (url, tls) = url.take_tls().map_err(refused)?;
+    let connect = ConnectOptions::parse(url.as_str())
+        .map_err(|source| Failure::Target { option, source: Box::new(source) })?;
     let login = Login {
         host: &connect.host,
         port: connect.port,

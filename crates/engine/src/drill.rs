@@ -324,8 +324,12 @@ impl Rehearsal<'_> {
         let rehearsed = match self.restore(stage, false, confirm, found, context).await {
             // On a server that is somebody's, no role is made.
             Err(RestoreError::Lacking { lacks }) if stage.is_given() => {
-                let why = lacks.join(". ");
-                found.not_checked.push(format!("owners and rights, which were left out. {why}"));
+                // What follows the names is advice to whoever restores.
+                let names = |lack: &String| lack.split(": ").next().unwrap_or(lack).to_owned();
+                let lacks = lacks.iter().map(names).collect::<Vec<_>>().join("; ");
+                let why =
+                    format!("owners and rights, for the server lacks what they need: {lacks}");
+                found.not_checked.push(why);
                 self.timeline.forget_restore();
                 self.restore(stage, true, confirm, found, context).await
             }
@@ -380,10 +384,18 @@ fn fail(error: RestoreError, is_given: bool, found: &mut Found) -> Result<(), Dr
         return Err(DrillError::Cancelled);
     }
     if !is_of_the_snapshot(&error, is_given) {
-        return Err(DrillError::Restore(Box::new(error)));
+        return Err(DrillError::Restore(Box::new(cause(error))));
     }
-    found.problem(format!("it could not be restored: {}", chain(&error)));
+    found.problem(format!("it could not be restored: {}", chain(&cause(error))));
     Ok(())
+}
+
+/// The error without what it says to whoever restores: nothing of a drill is to be gone on with, or to be dropped by hand.
+fn cause(error: RestoreError) -> RestoreError {
+    match error {
+        RestoreError::Unfinished { source, .. } => *source,
+        error => error,
+    }
 }
 
 /// Whether something in the snapshot is damaged, or what is in it was refused where it was loaded or read back: by a server of the

@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use stonekeep_config::ReaderConfig;
+use stonekeep_config::{DrillCheckConfig, ReaderConfig};
 use stonekeep_engine::{
     Context,
     drill::{
         Check, Choice, DrillPlan, DrillRecords, ListedIdentity, Scene, choose, drill, put_record,
         records,
     },
-    history::Selector,
+    history::{Selector, Snapshot},
     repository::Repository,
     restore::Confirm,
 };
@@ -63,6 +63,7 @@ impl Call<'_> {
         };
         let failed = |source| Failure::Drill(Box::new(source));
         let Choice { chosen, newest } = chosen.map_err(failed)?;
+        self.see_checks(&newest)?;
         let mut drills = Drills::default();
         for (label, one) in chosen {
             let plan = self.plan(&repository, &label, &earlier);
@@ -87,6 +88,17 @@ impl Call<'_> {
             drills.outcomes.push(outcome);
         }
         Ok(drills)
+    }
+
+    /// A question to a database that is never drilled would never be asked, and nobody would know.
+    fn see_checks(&self, newest: &[Snapshot]) -> Result<(), Failure> {
+        let is_there = |label: &Label| newest.iter().any(|each| each.manifest.label == *label);
+        let of = |check: &DrillCheckConfig| check.database.clone().filter(|of| !is_there(of));
+        let mut checks = self.config.drill.checks.iter();
+        match checks.find_map(|check| Some((check.name.clone(), of(check)?))) {
+            Some((name, label)) => Err(Failure::CheckOfNobody { name, label }),
+            None => Ok(()),
+        }
     }
 
     fn plan(&self, repository: &Repository, label: &Label, records: &DrillRecords) -> DrillPlan {

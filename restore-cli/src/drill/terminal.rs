@@ -32,9 +32,13 @@ pub(crate) fn lines(report: &DrillReport) -> Vec<String> {
     lines
 }
 
+/// Returns the verdict in one line.
+pub(super) fn standing(report: &DrillReport) -> String {
+    format!("{}: {}", Standing::of(report).as_str(), sentences::headline(report))
+}
+
 fn verdict(report: &DrillReport) -> Vec<String> {
-    let mut lines =
-        vec![format!("{}: {}", Standing::of(report).as_str(), sentences::headline(report))];
+    let mut lines = vec![standing(report)];
     lines.extend(wrapped("", 0, &sentences::verdict(report, count)));
     let problems = report.problems.iter();
     lines.extend(problems.flat_map(|problem| wrapped("PROBLEM:", 9, problem)));
@@ -85,7 +89,7 @@ fn recovery_time(report: &DrillReport) -> String {
         })
         .collect();
     let before = match &before[..] {
-        [] => "the first drill".to_owned(),
+        [] => "no earlier drill is known".to_owned(),
         before => format!("before: {}", before.join(", ")),
     };
     let how = sentences::measured(report).map(|how| format!("; {how}")).unwrap_or_default();

@@ -54,7 +54,7 @@ pub(super) async fn ask_all(
         let duration_max = check.duration_max.unwrap_or(DURATION_MAX);
         let answer = ask(&asked.target, &check.sql, &check.expect, duration_max, asked.pins).await;
         let why = match &answer {
-            Ok(answer) => why(answer),
+            Ok(answer) => why(answer, duration_max),
             Err(error) => Some(format!("no connection: {}", chain(error))),
         };
         if let Some(why) = &why {
@@ -71,14 +71,18 @@ pub(super) async fn ask_all(
     lines
 }
 
-fn why(answer: &Answer) -> Option<String> {
+fn why(answer: &Answer, duration_max: Duration) -> Option<String> {
     match answer {
         Answer::AsExpected => None,
         Answer::Other => Some("the answer is not the expected one".to_owned()),
         Answer::NotOne { rows, columns } => {
             let rows =
                 if *rows > 1 { "more than one row".to_owned() } else { format!("{rows} rows") };
-            Some(format!("it answered with {rows} of {columns} columns, and not with one of one"))
+            Some(format!("it gave {rows} of {columns} columns; one row of one column is needed"))
+        }
+        // query_canceled: nobody else knows of the session.
+        Answer::Refused(refusal) if refusal.sqlstate() == Some("57014") => {
+            Some(format!("it took longer than {} s", duration_max.as_secs()))
         }
         Answer::Refused(refusal) => Some(refusal.to_string()),
     }

@@ -241,10 +241,12 @@ fn last_words(log: &Path) -> String {
     last.iter().map(|line| one_line(line)).collect::<Vec<_>>().join("; ")
 }
 
-/// Returns the process that the server in `place` has written down itself, first of all (`postmaster.pid`).
+/// Returns the process that the server in `place` has written down itself, first of all (`postmaster.pid`). One that serves
+/// nobody, as `initdb` starts them, writes its number with a minus.
 pub(super) fn written_pid(place: &Path) -> Option<Pid> {
     let text = super::record::read_bounded(&place.join(DATA).join("postmaster.pid")).ok()?;
-    Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
+    let written: i32 = text.lines().next()?.trim().parse().ok()?;
+    Pid::from_raw(written.checked_abs()?)
 }
 
 /// Returns whether a process is at work in the data directory of `place`, where every server of PostgreSQL's is.
@@ -293,7 +295,10 @@ mod tests {
         let own = rustix::process::getpid();
         assert!(!is_in(dir.path(), own));
         let pid = format!("{}\n/somewhere\n", own.as_raw_nonzero());
-        fs::write(dir.path().join(DATA).join("postmaster.pid"), pid).expect("written");
-        assert_eq!(written_pid(dir.path()), Some(own));
+        for sign in ["", "-"] {
+            let path = dir.path().join(DATA).join("postmaster.pid");
+            fs::write(path, format!("{sign}{pid}")).expect("written");
+            assert_eq!(written_pid(dir.path()), Some(own), "{sign}");
+        }
     }
 }
