@@ -394,6 +394,10 @@ fn asked() -> (Database, Installation) {
     let notes = "CREATE TABLE notes (id int PRIMARY KEY, note text); INSERT INTO notes SELECT i, 'canary-row ' || i FROM generate_series(1, 3) i";
     let source = Database::create("asked", notes);
     let installation = Installation::create(&source);
+    let url = &source.url;
+    installation.configure(|text| {
+        format!("{text}[[database]]\nname = \"ledger\"\nurl = \"{url}\"\ntls = \"disable\"\nschedule = \"15 * * * *\"\n")
+    });
     installation.backup();
     let config = installation.path("stonekeep.toml");
     let text = fs::read_to_string(&config).expect("init has written it");
@@ -415,8 +419,9 @@ fn all_of(dir: &Path) -> String {
 fn checks_are_asked_without_a_word_of_question_or_answer_and_an_identity_that_opens_nothing_fails()
 {
     let (_source, installation) = asked();
-    let args = ["--json", "drill", "--identity", "identity1", "--identity", "stranger"];
-    let command = installation.reader(&[&args[..], &["--report", "reports"]].concat());
+    let args = ["--json", "drill", "latest:bookings", "--report", "reports"];
+    let identities = ["--identity", "identity1", "--identity", "stranger"];
+    let command = installation.reader(&[&args[..], &identities].concat());
     let output = run(&mut unprivileged(&command, &installation.path("")));
     assert_eq!(output.status.code(), Some(65), "{}", said(&output));
     let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -462,12 +467,24 @@ fn checks_are_asked_without_a_word_of_question_or_answer_and_an_identity_that_op
     // Where the report cannot be written, the verdict stands all the same.
     installation.write("occupied", "");
     let server = server("STONEKEEP_TEST_PG2");
-    let args = ["drill", "--identity", "identity1", "--report", "occupied", "--server", &server];
+    let args = ["drill", "latest:bookings", "--report", "occupied", "--server", &server];
+    let args = [&args[..], &["--identity", "identity1"]].concat();
     let output = run(&mut installation.reader(&args));
     assert_eq!(output.status.code(), Some(65), "{}", said(&output));
     let told = both(&output);
     assert!(told.contains("occupied") && told.contains("check \"wrong\""), "{told}");
     assert!(!told.contains("canary"), "{told}");
+
+    // A question to nobody would never be asked.
+    let config = fs::read_to_string(installation.path("stonekeep.toml")).expect("as written");
+    installation.write("stonekeep.toml", &config.replace("\"ledger\"", "\"legder\""));
+    let output = run(&mut installation.reader(&args));
+    assert_eq!(output.status.code(), Some(78), "{}", said(&output));
+    assert!(
+        said(&output).contains("check \"of another\" is of database legder"),
+        "{}",
+        said(&output)
+    );
 }
 
 #[test]

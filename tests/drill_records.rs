@@ -139,7 +139,7 @@ fn a_watcher_and_the_daemons_page_tell_what_drills_came_to() {
     });
     let bad = drilled.report(65);
     let [alarm] = &drill_alarms(&bad)[..] else { panic!("{bad}") };
-    assert!(alarm.contains("critical") && alarm.contains("3 problems"), "{alarm}");
+    assert!(alarm.contains("critical") && alarm.contains("number of problems: 3"), "{alarm}");
     assert!(alarm.contains(failed.id.as_str()) && !bad.to_string().contains("secret_plans"));
 
     // Somebody with the right to record puts junk there; it hides nothing, and is counted.

@@ -1,7 +1,7 @@
 //! What the kit says and in which order: for a tired person at night, who reads from the top. Text and page are made of it.
 
 use chrono::{DateTime, Utc};
-use stonekeep_format::{key::ObjectKey, lock::LockMode};
+use stonekeep_format::{drill::DrillVerdict, key::ObjectKey, lock::LockMode};
 use stonekeep_process::output::bytes;
 
 use super::{
@@ -210,7 +210,7 @@ fn opens(facts: &Facts) -> String {
         return "One of these identities is enough: each opens every snapshot.".to_owned();
     }
     format!(
-        "One of these identities is enough: each opens every snapshot of after {}. Older ones are for the recipients of their time: keep those identities, too.",
+        "One of these identities is enough for every snapshot that was taken for these recipients. The configuration was signed anew {}: where that changed the recipients, older snapshots are for those of their time. Keep those identities, too.",
         time(facts.genesis.created_at)
     )
 }
@@ -265,7 +265,7 @@ fn found(facts: &Facts) -> Vec<Part> {
         parts.extend(remarks(database).into_iter().map(Part::Prose));
     }
     parts.push(Part::Prose(match facts.findings {
-        0 => "Nothing was wrong with the repository.".to_owned(),
+        0 => "Nothing was wrong with the objects in the bucket.".to_owned(),
         1 => "Something was wrong with the repository: `sk list` names it.".to_owned(),
         findings => {
             format!("{findings} things were wrong with the repository: `sk list` names them.")
@@ -302,6 +302,12 @@ fn drills(facts: &Facts) -> Vec<Part> {
     let mut parts = vec![Part::Table(heads, facts.drills.iter().map(row).collect())];
     if !never.is_empty() {
         parts.push(Part::Prose(format!("No drill is on record of {}.", never.join(", "))));
+    }
+    if facts.drills.iter().any(|drill| drill.verdict == DrillVerdict::Fail) {
+        parts.push(Part::Prose(
+            "Where a drill failed, its report names what is not as it was. Take another snapshot first, and compare."
+                .to_owned(),
+        ));
     }
     parts
 }

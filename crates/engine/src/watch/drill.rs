@@ -96,7 +96,7 @@ fn judge_last(record: &DrillRecord, at: DateTime<Utc>, age_max: TimeDelta, alarm
     if record.verdict == DrillVerdict::Fail {
         let problems = record.problems;
         let what = format!(
-            "the last drill ({id}, of snapshot {snapshot}) failed: {problems} problems, which its report names"
+            "the last drill ({id}, of snapshot {snapshot}) failed; number of problems: {problems}; its report names them"
         );
         alarms.raise(Alarm::critical(AlarmKind::Drill, label(), what));
     }
@@ -109,8 +109,17 @@ fn judge_last(record: &DrillRecord, at: DateTime<Utc>, age_max: TimeDelta, alarm
     }
     let age = at - record.written_at;
     if age > age_max {
-        let what = format!("the last drill ({id}) was {} days ago", age.num_days());
+        let [age, age_max] = [age, age_max].map(spelled);
+        let what = format!("the last drill ({id}) was {age} ago, and may be {age_max} old");
         alarms.raise(Alarm::warning(AlarmKind::Drill, label(), what));
+    }
+}
+
+fn spelled(age: TimeDelta) -> String {
+    match (age.num_days(), age.num_hours()) {
+        (days, _) if days > 1 => format!("{days} days"),
+        (_, hours) if hours > 1 => format!("{hours} hours"),
+        _ => format!("{} minutes", age.num_minutes()),
     }
 }
 

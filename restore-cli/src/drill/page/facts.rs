@@ -52,14 +52,14 @@ pub(super) fn compared(report: &DrillReport) -> Markup {
         @if !report.compared.is_empty() {
             section class="card" aria-labelledby="kinds" {
                 h2 id="kinds" { "Other objects" }
-                table {
+                table class="stack" {
                     thead { tr { th scope="col" { "Kind" } th scope="col" class="number" { "Held by production" } th scope="col" class="number" { "As they were" } } }
                     tbody {
                         @for kind in &report.compared {
                             tr {
                                 th scope="row" { (visible(&kind.what)) }
-                                td class="number" { (count(kind.wanted)) }
-                                td class=(tone(kind)) { (count(kind.same)) }
+                                td class="number" data-label="held by production" { (count(kind.wanted)) }
+                                td class=(tone(kind)) data-label="as they were" { (count(kind.same)) }
                             }
                         }
                     }

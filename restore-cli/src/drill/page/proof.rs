@@ -29,6 +29,7 @@ fn signed(report: &DrillReport, fingerprint: &str) -> Markup {
         p { "With OpenSSH alone, this page, and then the document beside it:" }
         pre { code { (of_page(&page)) } }
         pre { code { (of_document(&json)) } }
+        p { "OpenSSH passes over what stands behind a signature: read the file " code { "page" } " that it has checked. " code { "stonekeep" } " refuses such a page." }
     }
 }
 

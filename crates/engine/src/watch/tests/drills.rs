@@ -126,7 +126,7 @@ async fn a_drill_that_failed_is_critical_until_another_passes() {
     let report = see(&world, &told()).await;
     assert_eq!((report.status, kinds(&report)), (Status::Critical, vec!["drill"]));
     assert!(report.alarms[0].to_string().contains("bookings"), "{:?}", report.alarms);
-    assert!(report.alarms[0].what.contains("3 problems"), "{:?}", report.alarms);
+    assert!(report.alarms[0].what.contains("number of problems: 3"), "{:?}", report.alarms);
     world.pass(TimeDelta::minutes(1));
     drilled(&world, |_| {}).await;
     assert_eq!(alarms(&world, &told()).await, [""; 0]);
