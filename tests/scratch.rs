@@ -355,7 +355,8 @@ fn mark(drill: &SnapshotId) -> Mark {
     Mark { snapshot: id(SNAPSHOT), phase: Phase::Schema, drill: Some(drill.clone()) }
 }
 
-#[tokio::test]
+// Waiting here blocks a thread, and another must end the sessions meanwhile.
+#[tokio::test(flavor = "multi_thread")]
 async fn only_a_drills_own_database_is_dropped_and_only_when_nobody_uses_it() {
     let own = Server::start("");
     let server = ConnectOptions::parse(&own.url).expect("a URL");
